@@ -1,0 +1,5 @@
+"""What zoos there are: a card a zoo, recipes that train them, and the zoos that are bundled."""
+
+from zoobench.datasets_registry.cards import Card, Source, find_card, read_cards
+
+__all__ = ["Card", "Source", "find_card", "read_cards"]

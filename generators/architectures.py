@@ -1,0 +1,153 @@
+"""The two small convolutional networks of the Model Zoos as plain torch modules, and their initialisation.
+
+Source: Schürholt et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS 2022,
+section 3 and appendix.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from zoobench.layout import WeightLayout
+
+#: What follows the weights of each layer, in order. "activation" brings a dropout with it where ``dropout`` is true.
+_AFTER_LAYER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "cnn_s": (
+        ("pool", "activation", "dropout"),
+        ("pool", "activation", "dropout"),
+        ("activation", "flatten"),
+        ("activation", "dropout"),
+        (),
+    ),
+    "cnn_l": (
+        ("pool", "activation", "dropout"),
+        ("pool", "activation", "dropout"),
+        ("pool", "activation", "dropout", "flatten"),
+        ("activation", "dropout"),
+        (),
+    ),
+}
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+}
+
+#: Every bias starts at this value, whatever the scheme of the weights.
+INITIAL_BIAS = 0.01
+
+
+class ConvolutionalNetwork(nn.Module):
+    """A chain of layers that maps images to ten logits.
+
+    Parameters
+    ----------
+    steps : OrderedDict of str to Module
+        Applied one after another; their names become ``module_list.<name>``.
+    """
+
+    def __init__(self, steps: OrderedDict[str, nn.Module]) -> None:
+        super().__init__()
+        self.module_list = nn.Sequential(steps)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n_images, 10) of images of shape (n_images, channels, height, width)."""
+        logits: torch.Tensor = self.module_list(images)
+        return logits
+
+
+def build_module(architecture: str, *, channels: int, activation: str, dropout: float = 0.0) -> nn.Module:
+    """An untrained network of a named architecture.
+
+    Parameters
+    ----------
+    architecture : {"cnn_s", "cnn_l"}
+        The layers' shapes and names are those of :meth:`WeightLayout.from_architecture`.
+    channels : int
+        Image channels: 1 or 3 for ``"cnn_s"`` (28 x 28 pixels), 3 for ``"cnn_l"`` (32 x 32 pixels).
+    activation : {"tanh", "sigmoid", "relu", "gelu"}
+        The non-linearity behind each layer but the last.
+    dropout : float, default=0.0
+        Probability of dropping a unit in training. It has no weights and does not change the names of those that have.
+
+    Returns
+    -------
+    Module
+        Its parameters are torch's own initial ones, drawn from the global generator; see :func:`initialise`.
+
+    Raises
+    ------
+    ValueError
+        If the architecture, its number of channels or the activation is unknown.
+
+    Examples
+    --------
+    >>> from zoobench.generators.architectures import build_module
+    >>> module = build_module("cnn_s", channels=1, activation="tanh", dropout=0.5)
+    >>> list(module.state_dict())[:3]
+    ['module_list.0.weight', 'module_list.0.bias', 'module_list.3.weight']
+    """
+    if architecture not in _AFTER_LAYER:
+        raise ValueError(f"architecture {architecture!r} cannot be built; known: {', '.join(_AFTER_LAYER)}")
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is unknown; known: {', '.join(_ACTIVATIONS)}")
+    layout = WeightLayout.from_architecture(architecture, channels=channels)
+    steps: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (layer, followers) in enumerate(zip(layout.layers, _AFTER_LAYER[architecture], strict=True)):
+        if layer.weight is None:
+            raise ValueError(f"layer {layer.name!r} of {architecture!r} has no weight")
+        shape = layer.weight.shape
+        # Layers keep their published numbers as names; what has no weights is named by its role, so that a dropout
+        # more or less cannot shift them.
+        steps[layer.name.rpartition(".")[2]] = (
+            nn.Conv2d(shape[1], shape[0], shape[2:]) if layer.kind == "conv2d" else nn.Linear(shape[1], shape[0])
+        )
+        for role in followers:
+            if role == "pool":
+                steps[f"pool_{number}"] = nn.MaxPool2d(2)
+            elif role == "activation":
+                steps[f"activation_{number}"] = _ACTIVATIONS[activation]()
+            elif role == "flatten":
+                steps["flatten"] = nn.Flatten()
+            elif dropout:
+                steps[f"dropout_{number}"] = nn.Dropout(dropout)
+    return ConvolutionalNetwork(steps)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None:
+    """Draw a network's starting point, in place.
+
+    Parameters
+    ----------
+    module : Module
+        Its weights (tensors of two or more axes) follow the scheme; every other parameter becomes 0.01.
+    init : {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
+        U(0, 1), N(0, 1), or torch's Kaiming schemes with their defaults (``a=0``, fan in), which are not the ones that
+        ``Conv2d`` and ``Linear`` start with.
+    generator : torch.Generator
+        Where the draws come from; the global generator is not touched.
+
+    Raises
+    ------
+    ValueError
+        If the scheme is unknown.
+    """
+    schemes = {
+        "uniform": nn.init.uniform_,
+        "normal": nn.init.normal_,
+        "kaiming_uniform": nn.init.kaiming_uniform_,
+        "kaiming_normal": nn.init.kaiming_normal_,
+    }
+    if init not in schemes:
+        raise ValueError(f"init {init!r} is unknown; known: {', '.join(schemes)}")
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            schemes[init](parameter, generator=generator)
+        else:
+            parameter.fill_(INITIAL_BIAS)

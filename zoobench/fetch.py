@@ -1,0 +1,152 @@
+"""A zoo by name, and the list of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from zoobench.datasets_registry.cards import Card, find_card, read_cards
+from zoobench.loading import load_zoo
+from zoobench.selection import Epochs
+from zoobench.store import is_zoo
+
+
+def fetch_zoo(
+    name: str,
+    *,
+    variant: str | None = None,
+    subset: str = "all",
+    epochs: Epochs = None,
+    properties: str | Sequence[str] = "test_acc",
+    max_abs_weight: float | None = None,
+    drop_nan: bool = True,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+) -> Any:
+    """Load a zoo by name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a zoo, with its variant (``"digits_cnn_s_hyp_rand"``) or without (``"digits_cnn_s"``). See
+        :func:`~zoobench.list_zoos`.
+    variant : {"seed", "hyp_rand", "hyp_fix"}, optional
+        The variant, where the name has none: ``"seed"`` by default.
+    subset : {"train", "val", "test", "all"}, default="all"
+        Part of the split: 70/15/15 by model, from a hash of the model's name.
+    epochs : int, sequence of int, "last" or None, default=None
+        States to take; None takes all, ``"last"`` each model's last.
+    properties : str or sequence of str, default="test_acc"
+        The target: a property (1-D), a list of them (2-D), or ``"all"`` for every measured property and
+        hyper-parameter except the seed (numeric ones only, unless ``as_frame``).
+    max_abs_weight : float, optional
+        Leave out states with a weight beyond this bound; the paper's benchmark uses 5.
+    drop_nan : bool, default=True
+        Leave out states with NaN or infinite weights and states without any result, and say how many in a warning.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of the zoo.
+    as_frame : bool, default=False
+        ``data`` and ``target`` as pandas objects; refused above 100,000 weights.
+
+    Returns
+    -------
+    Zoo, or (data, target)
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or variant, with close matches; for an unknown subset, epoch or property.
+    ZooFormatError
+        If the stored zoo is damaged.
+
+    Examples
+    --------
+    >>> from zoobench import fetch_zoo
+    >>> X, y = fetch_zoo("digits_cnn_s", epochs="last", return_X_y=True)
+    >>> X.shape, y.shape
+    ((200, 2464), (200,))
+    """
+    card = find_card(name, variant)
+    return load_zoo(
+        stored_at(card),
+        subset=subset,
+        epochs=epochs,
+        properties=properties,
+        max_abs_weight=max_abs_weight,
+        drop_nan=drop_nan,
+        return_X_y=return_X_y,
+        as_frame=as_frame,
+    )
+
+
+def stored_at(card: Card) -> Path:
+    """The folder that a zoo lies in."""
+    bundled = card.bundled
+    assert bundled is not None, "every card of the registry has a bundled zoo"
+    return bundled
+
+
+def list_zoos(
+    *,
+    dataset: str | None = None,
+    architecture: str | None = None,
+    variant: str | None = None,
+    cached: bool | None = None,
+) -> pd.DataFrame:
+    """The zoos that :func:`~zoobench.fetch_zoo` knows.
+
+    Parameters
+    ----------
+    dataset, architecture, variant : str, optional
+        Only zoos of that dataset, architecture or variant.
+    cached : bool, optional
+        Only zoos that are (True) or are not (False) on this machine.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``name``, ``dataset``, ``architecture``, ``variant``, ``n_models``, ``n_epochs``, ``n_weights``,
+        ``source``, ``cached`` and ``licence``; one zoo a row.
+
+    Raises
+    ------
+    ValueError
+        If nothing of the registry has that dataset, architecture or variant: what there is, is named.
+
+    Examples
+    --------
+    >>> from zoobench import list_zoos
+    >>> list_zoos(dataset="digits")[["name", "n_models", "n_epochs"]]
+                        name  n_models  n_epochs
+    0  digits_cnn_s_hyp_rand       256         5
+    1      digits_cnn_s_seed       200         3
+    """
+    table = pd.DataFrame(
+        [
+            {
+                "name": card.name,
+                "dataset": card.dataset,
+                "architecture": card.architecture,
+                "variant": card.variant,
+                "n_models": card.n_models,
+                "n_epochs": len(card.epochs),
+                "n_weights": card.n_weights,
+                "source": card.sources[0].kind,
+                "cached": is_zoo(stored_at(card)),
+                "licence": card.licence,
+            }
+            for card in read_cards().values()
+        ]
+    )
+    for column, wanted in (("dataset", dataset), ("architecture", architecture), ("variant", variant)):
+        if wanted is not None:
+            if wanted not in set(table[column]):
+                known = ", ".join(sorted(set(table[column])))
+                raise ValueError(f"no zoo has {column} {wanted!r}; there is {known}")
+            table = table[table[column] == wanted]
+    if cached is not None:
+        table = table[table["cached"] == cached]
+    return table.reset_index(drop=True)

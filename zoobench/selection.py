@@ -1,0 +1,197 @@
+"""Which rows and properties of a zoo are asked for: the arguments that every loading function shares."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from zoobench.properties import CATEGORICAL, HYPERPARAMETERS, IDENTITY, MEASURED
+from zoobench.split import SPLITS, split_of
+
+#: Rows are looked through in blocks of this many bytes, so that a memory map larger than memory can be scanned.
+_BLOCK_BYTES = 1 << 25
+
+Epochs = int | str | Collection[int] | None
+
+
+def normalise_epochs(epochs: object) -> str | tuple[int, ...] | None:
+    """``None`` (all), ``"last"``, or a sorted tuple of epochs.
+
+    Parameters
+    ----------
+    epochs : int, sequence of int, "last" or None
+        As users give it.
+
+    Returns
+    -------
+    None, "last" or tuple of int
+
+    Raises
+    ------
+    ValueError
+        For anything else, and for an empty sequence.
+    """
+    if epochs is None or (isinstance(epochs, str) and epochs == "last"):
+        return epochs
+    values = [epochs] if isinstance(epochs, numbers.Integral) else epochs
+    whole = isinstance(values, Iterable) and not isinstance(values, (str, bytes))
+    found = list(values) if whole else []  # type: ignore[call-overload]
+    if not found or not all(isinstance(e, numbers.Integral) and not isinstance(e, bool) for e in found):
+        raise ValueError(f"epochs must be an int, a sequence of ints, 'last' or None (all), not {epochs!r}")
+    return tuple(sorted({int(e) for e in found}))
+
+
+def check_subset(subset: str) -> None:
+    """Raise ValueError if ``subset`` is none of "train", "val", "test" and "all"."""
+    if subset not in (*SPLITS, "all"):
+        raise ValueError(f"subset must be 'train', 'val', 'test' or 'all', not {subset!r}")
+
+
+def models_of(subset: str) -> Callable[[str], bool] | None:
+    """A test that tells by a model's name whether it belongs to the subset; None where all do."""
+    check_subset(subset)
+    return None if subset == "all" else lambda model: split_of(model) == subset
+
+
+def select_rows(
+    properties: pd.DataFrame,
+    *,
+    name: str,
+    subset: str,
+    epochs: str | tuple[int, ...] | None,
+    keep: np.ndarray | None,
+) -> np.ndarray:
+    """Numbers of the rows that are asked for, in their order.
+
+    Parameters
+    ----------
+    properties : DataFrame
+        The zoo's rows; columns ``model``, ``epoch`` and ``split`` are looked at.
+    name : str
+        The zoo's name, for messages.
+    subset : {"train", "val", "test", "all"}
+        Part of the split.
+    epochs : None, "last" or tuple of int
+        See :func:`normalise_epochs`. ``"last"`` is each model's own last state.
+    keep : ndarray of bool, shape (n_states,), or None
+        False where a state is to be left out for another reason.
+
+    Returns
+    -------
+    ndarray of int64
+
+    Raises
+    ------
+    ValueError
+        If an epoch does not exist, or nothing is left.
+    """
+    check_subset(subset)
+    mask = np.ones(len(properties), dtype=bool) if keep is None else keep.copy()
+    epoch = properties["epoch"].to_numpy()
+    if isinstance(epochs, tuple):
+        known = np.unique(epoch)
+        missing = sorted(set(epochs) - set(known.tolist()))
+        if missing:
+            raise ValueError(
+                f"zoo {name!r} has no epoch {_listed(missing)}; it has epochs {_listed(known.tolist())}"
+            )
+        mask &= np.isin(epoch, epochs)
+    if subset != "all":
+        mask &= (properties["split"] == subset).to_numpy()
+    if epochs == "last":
+        model = properties["model"].cat.codes.to_numpy()
+        last = np.full(int(model.max(initial=-1)) + 1, np.iinfo(np.int64).min)
+        np.maximum.at(last, model[mask], epoch[mask])
+        mask &= epoch == last[model]
+    rows = np.flatnonzero(mask)
+    if not len(rows):
+        models = properties["model"].nunique()
+        what = "no state that the arguments ask for" if subset == "all" else f"no usable state in its {subset!r} part"
+        raise ValueError(
+            f"zoo {name!r} ({len(properties)} states of {models} models) has {what}; ask for another subset or for "
+            f"more epochs, or split by zoo.groups yourself"
+        )
+    return rows
+
+
+def property_columns(properties: pd.DataFrame, wanted: str | Sequence[str], *, name: str, numeric: bool) -> list[str]:
+    """Names of the property columns that are asked for.
+
+    Parameters
+    ----------
+    properties : DataFrame
+        The zoo's rows.
+    wanted : str or sequence of str
+        A property, several, or ``"all"``: every measured property and hyper-parameter except the seed.
+    name : str
+        The zoo's name, for messages.
+    numeric : bool
+        Leave categorical properties out of ``"all"``.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If the zoo lacks a property; close matches are named.
+    """
+    available = [c for c in properties.columns if c not in IDENTITY or c == "epoch"]
+    if isinstance(wanted, str) and wanted == "all":
+        shown = [c for c in (*MEASURED, *HYPERPARAMETERS) if c in available]
+        return [c for c in shown if not (numeric and c in CATEGORICAL)]
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not names:
+        raise ValueError("properties is empty; name at least one property, or 'all'")
+    for column in names:
+        if column not in available:
+            close = difflib.get_close_matches(str(column), available, n=3)
+            hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+            raise ValueError(f"zoo {name!r} has no property {column!r}{hint} It has {', '.join(available)}.")
+    return names
+
+
+def largest_weights(weights: np.ndarray) -> np.ndarray:
+    """The largest absolute weight of each state; NaN where a weight is NaN.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_states, n_weights), float32
+        May be a memory map of any size: it is read in blocks.
+
+    Returns
+    -------
+    ndarray of shape (n_states,), float32
+    """
+    peaks = np.empty(len(weights), dtype=np.float32)
+    step = max(1, _BLOCK_BYTES // (weights.shape[1] * 4))
+    for start in range(0, len(weights), step):
+        block = weights[start : start + step]
+        np.maximum(block.max(axis=1), -block.min(axis=1), out=peaks[start : start + step])
+    return peaks
+
+
+def has_result(properties: pd.DataFrame) -> np.ndarray:
+    """Which states have at least one measurement.
+
+    Parameters
+    ----------
+    properties : DataFrame
+        The zoo's rows. A table without any measured property counts as complete: nobody claimed to have measured.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_states,)
+    """
+    columns = [c for c in MEASURED if c in properties and c not in IDENTITY]
+    return properties[columns].notna().any(axis=1).to_numpy() if columns else np.ones(len(properties), dtype=bool)
+
+
+def _listed(numbers_: Sequence[int]) -> str:
+    shown = [str(n) for n in numbers_]
+    return ", ".join(shown) if len(shown) <= 12 else ", ".join([*shown[:5], "...", *shown[-3:]])

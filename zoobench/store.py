@@ -1,0 +1,367 @@
+"""Zoo format, version 1: a zoo as a folder of ``zoo.json``, a weights file and a property table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from zoobench.contents import ZooContents
+from zoobench.errors import ZooFormatError
+from zoobench.layout import WeightLayout
+from zoobench.selection import largest_weights
+from zoobench.weightfile import file_sha256, open_weights, write_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zoobench.zoo import Zoo
+
+FORMAT_VERSION = 1
+
+#: Name of the file that makes a folder a zoo.
+INDEX = "zoo.json"
+
+#: Columns of the property table that the format keeps for itself.
+_MODEL_NUMBER, _PEAK = "_model_number", "_max_abs_weight"
+
+_FILE_NAMES = {
+    "weights": re.compile(r"weights-[0-9a-f]{8}\.safetensors"),
+    "properties": re.compile(r"properties-[0-9a-f]{8}\.parquet"),
+}
+
+#: Larger than any zoo.json: a card, a layout and a recipe are a few kilobytes, a deep network's layout a few hundred.
+_MAX_INDEX_BYTES = 1 << 26
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
+    """Write a zoo to a folder, in the zoo format.
+
+    Parameters
+    ----------
+    zoo : Zoo
+        What to write; a selection is written as a zoo of its own.
+    path : path-like
+        The folder: new, empty, or a zoo, which is then replaced. A reader sees the old zoo or the new one, never half.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the path is a file, or a folder that holds something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from zoobench import fetch_zoo, load_zoo, save_zoo
+    >>> zoo = fetch_zoo("digits_cnn_s", epochs="last")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load_zoo(save_zoo(zoo, folder)).data.shape
+    (200, 2464)
+    """
+    return write_zoo(path, zoo.to_contents())
+
+
+def write_zoo(path: str | os.PathLike[str], contents: ZooContents) -> Path:
+    """Write all rows of a zoo to a folder, in the zoo format.
+
+    Parameters
+    ----------
+    path : path-like
+        See :func:`save_zoo`.
+    contents : ZooContents
+        What to write. Rows are brought into (epoch, model) order where they are not.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder = Path(path)
+    weights, table = _ordered(contents)
+    if not len(weights):
+        raise ValueError(f"zoo {contents.name!r} has no states, and a zoo needs at least one")
+    with _prepared(folder) as scratch:
+        sha256 = {
+            "weights": write_weights(scratch / "weights", weights),
+            "properties": _write_table(scratch / "properties", table),
+        }
+        names = {
+            "weights": f"weights-{sha256['weights'][:8]}.safetensors",
+            "properties": f"properties-{sha256['properties'][:8]}.parquet",
+        }
+        index = {
+            "format": "zoobench zoo",
+            "version": FORMAT_VERSION,
+            "name": contents.name,
+            "n_states": weights.shape[0],
+            "n_weights": weights.shape[1],
+            "layout": contents.layout.to_dict(),
+            "properties": {name: str(dtype) for name, dtype in table.dtypes.items() if not name.startswith("_")},
+            "card": contents.card,
+            "recipe": contents.recipe,
+            "provenance": contents.provenance,
+            "files": {
+                part: {"name": names[part], "sha256": sha256[part], "size": (scratch / part).stat().st_size}
+                for part in names
+            },
+        }
+        index["checksum"] = _checksum(index)
+        _write_text(scratch / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+        for part, name in names.items():
+            os.replace(scratch / part, folder / name)
+        # From here on the new zoo is what a reader finds.
+        os.replace(scratch / INDEX, folder / INDEX)
+        for file in folder.iterdir():
+            if file.name not in names.values() and any(p.fullmatch(file.name) for p in _FILE_NAMES.values()):
+                # Where a system keeps a mapped file from being deleted, the next writer deletes it.
+                with suppress(OSError):
+                    file.unlink()
+    return folder
+
+
+def _ordered(contents: ZooContents) -> tuple[np.ndarray, pd.DataFrame]:
+    """Weights and stored table in (epoch, model) order, the models numbered without gaps."""
+    table, weights = contents.properties, contents.weights
+    if len(table) != len(weights) or weights.ndim != 2 or weights.shape[1] != contents.layout.n_weights:
+        raise ValueError(
+            f"zoo {contents.name!r} has weights of shape {weights.shape}, {len(table)} rows of properties and a layout "
+            f"of {contents.layout.n_weights} weights, which do not fit together"
+        )
+    model = table["model"].cat.remove_unused_categories()
+    names = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+    stored = table.astype(dict.fromkeys(names, "category") | {"epoch": np.int32})
+    stored[_MODEL_NUMBER] = model.cat.codes.to_numpy().astype(np.int32)
+    stored[_PEAK] = contents.peaks if contents.peaks is not None else largest_weights(weights)
+    twice = stored.duplicated(["model", "epoch"])
+    if twice.any():
+        first = stored[twice].iloc[0]
+        raise ValueError(f"zoo {contents.name!r} has more than one state of model {first['model']!r} at epoch {first['epoch']}")
+    order = np.lexsort((stored[_MODEL_NUMBER], stored["epoch"]))
+    if not np.array_equal(order, np.arange(len(order))):
+        weights, stored = weights[order], stored.iloc[order]
+    return weights, stored.reset_index(drop=True)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(arrow.replace_schema_metadata(None), path, compression="zstd", store_schema=False)
+    return file_sha256(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _prepared(folder: Path) -> Iterator[Path]:
+    """A scratch folder inside the zoo's folder, under a lock; gone afterwards, whatever happens."""
+    from filelock import FileLock
+
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, and a zoo is a folder; choose another path")
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        others = [f.name for f in folder.iterdir() if not f.name.startswith(".")]
+        if others and INDEX not in others:
+            raise FileExistsError(
+                f"{folder} holds {others[0]!r} and is no zoo; choose a folder that is new, empty or a zoo"
+            )
+        for left in folder.glob(".writing-*"):
+            # Nobody else can be writing: this is what a killed writer left.
+            shutil.rmtree(left, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if created and not (folder / INDEX).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def is_zoo(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a zoo in the zoo format, whole or damaged."""
+    return (Path(path) / INDEX).is_file()
+
+
+def read_zoo(path: str | os.PathLike[str]) -> ZooContents:
+    """All rows of a zoo folder, the weights as a read-only memory map.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Returns
+    -------
+    ZooContents
+
+    Raises
+    ------
+    ZooFormatError
+        If the folder is no zoo, is damaged, or was written in a later format. Everything is checked but the bytes of
+        the weights: see :func:`check_zoo`.
+    """
+    folder = Path(path)
+    index = read_index(folder)
+    try:
+        return _read_parts(folder, index)
+    except FileNotFoundError:
+        # A writer may have replaced the zoo between the two looks.
+        again = read_index(folder)
+        if again["files"] == index["files"]:
+            raise _missing(folder, index) from None
+        return _read_parts(folder, again)
+
+
+def check_zoo(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read every byte of a zoo folder and compare it with the checksums in ``zoo.json``.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Returns
+    -------
+    dict
+        The content of ``zoo.json``.
+
+    Raises
+    ------
+    ZooFormatError
+        If a byte has changed; the file is named.
+    """
+    folder = Path(path)
+    contents, index = read_zoo(folder), read_index(folder)
+    entry = index["files"]["weights"]
+    found = file_sha256(folder / entry["name"])
+    if found != entry["sha256"]:
+        raise _changed(folder / entry["name"], found, entry["sha256"])
+    if not np.array_equal(contents.peaks, largest_weights(contents.weights), equal_nan=True):  # type: ignore[arg-type]
+        raise ZooFormatError(f"{folder}: the property table does not belong to the weights; restore the zoo")
+    return index
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The checked content of a folder's ``zoo.json``."""
+    path = folder / INDEX
+    if not path.is_file():
+        what = "a folder without a zoo.json" if folder.is_dir() else "missing"
+        raise ZooFormatError(f"{folder} is {what}, and a zoo in the zoo format was expected; check the path")
+    if path.stat().st_size > _MAX_INDEX_BYTES:
+        raise ZooFormatError(f"{path} has {path.stat().st_size} bytes, more than any zoo.json; restore the file")
+    try:
+        index = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ZooFormatError(f"{path} is not readable JSON ({error}); restore the file") from error
+    if not isinstance(index, dict) or index.get("format") != "zoobench zoo":
+        raise ZooFormatError(f"{path} does not describe a zoo: its 'format' is not 'zoobench zoo'; check the path")
+    version = index.get("version")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        remedy = "install a newer zoobench" if newer else "restore the file"
+        raise ZooFormatError(
+            f"{path} says zoo format version {version!r}, but this zoobench reads version {FORMAT_VERSION}; {remedy}"
+        )
+    if index.get("checksum") != _checksum(index):
+        raise ZooFormatError(f"{path} has been changed since it was written (its checksum differs); restore the file")
+    for part, pattern in _FILE_NAMES.items():
+        if not pattern.fullmatch(str(index["files"][part]["name"])):
+            raise ZooFormatError(f"{path} names {index['files'][part]['name']!r} as its {part} file, which cannot be")
+    return index
+
+
+def _read_parts(folder: Path, index: Mapping[str, Any]) -> ZooContents:
+    for entry in index["files"].values():
+        size = (folder / entry["name"]).stat().st_size
+        if size != entry["size"]:
+            raise ZooFormatError(
+                f"{folder / entry['name']} has {size} bytes, but {entry['size']} were written; restore the file"
+            )
+    table = _read_table(folder, index)
+    weights = open_weights(folder / index["files"]["weights"]["name"], (index["n_states"], index["n_weights"]))
+    layout = WeightLayout.from_dict(index["layout"])
+    if len(table) != index["n_states"] or layout.n_weights != index["n_weights"]:
+        raise ZooFormatError(
+            f"{folder} has {len(table)} rows of properties and a layout of {layout.n_weights} weights, but its weights "
+            f"have shape {weights.shape}; restore the zoo"
+        )
+    return ZooContents(
+        name=index["name"],
+        weights=weights,
+        properties=table.drop(columns=_PEAK),
+        layout=layout,
+        filenames=[str(folder / entry["name"]) for entry in index["files"].values()],
+        provenance=index["provenance"],
+        card=index["card"],
+        recipe=index["recipe"],
+        peaks=table[_PEAK].to_numpy(),
+    )
+
+
+def _read_table(folder: Path, index: Mapping[str, Any]) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    entry = index["files"]["properties"]
+    path = folder / entry["name"]
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry["sha256"]:
+        # Small, so it is checked at every read: a damaged table would give wrong numbers or crash its reader.
+        raise _changed(path, found, entry["sha256"])
+    names = [name for name, dtype in index["properties"].items() if dtype == "category"]
+    try:
+        table = pq.read_table(pa.BufferReader(data), read_dictionary=names).to_pandas()
+        number = table.pop(_MODEL_NUMBER).to_numpy()
+        _, first = np.unique(number, return_index=True)
+        ordered = table["model"].iloc[first].astype(str)
+        table["model"] = pd.Categorical.from_codes(number, categories=ordered)
+        return table[[*index["properties"], _PEAK]]
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise ZooFormatError(f"{path} is no property table of a zoo ({error}); restore the file") from error
+
+
+def _changed(path: Path, found: str, expected: str) -> ZooFormatError:
+    return ZooFormatError(
+        f"{path} has changed since it was written: its sha256 is {found}, but {expected} was expected; restore the file"
+    )
+
+
+def _missing(folder: Path, index: Mapping[str, Any]) -> ZooFormatError:
+    gone = [entry["name"] for entry in index["files"].values() if not (folder / entry["name"]).exists()]
+    return ZooFormatError(f"{folder} lacks {' and '.join(gone)}, which its zoo.json names; restore the zoo")
+
+
+def _checksum(index: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in index.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -1,0 +1,498 @@
+"""A zoo in memory: populations of trained networks as ``data`` and ``target``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Bunch
+
+from zoobench.contents import ZooContents
+from zoobench.layout import WeightLayout
+from zoobench.properties import IDENTITY
+from zoobench.selection import (
+    Epochs,
+    has_result,
+    largest_weights,
+    normalise_epochs,
+    property_columns,
+    select_rows,
+)
+from zoobench.split import SPLITS, split_codes
+
+if TYPE_CHECKING:
+    import torch
+
+#: More columns than this make a DataFrame that takes seconds to build and cannot be looked at.
+MAX_FRAME_WEIGHTS = 100_000
+
+
+@dataclass(frozen=True)
+class ZooSource:
+    """Where a zoo's rows can be read again: what a pickled :class:`Zoo` stores instead of its weights.
+
+    Attributes
+    ----------
+    reopen : callable
+        A module-level function that takes ``arguments`` and yields the same :class:`~zoobench.contents.ZooContents`.
+    arguments : tuple
+        Plain data: the path, what was read of it, and what tells whether it has changed since.
+    """
+
+    reopen: Callable[..., ZooContents]
+    arguments: tuple[Any, ...]
+
+
+class Zoo(Bunch):
+    """A population of trained networks, in the style of ``sklearn.datasets``.
+
+    Zoos come from :func:`~zoobench.fetch_zoo`, :func:`~zoobench.load_zoo` and :func:`~zoobench.make_zoo`. Keys are
+    attributes as well.
+
+    Attributes
+    ----------
+    data : ndarray of shape (n_states, n_weights), float32, or DataFrame
+        One checkpoint a row. A read-only memory map where a stored zoo is taken whole or in neighbouring rows.
+    target : ndarray, Series or DataFrame
+        The chosen property, shape (n_states,), or properties, shape (n_states, n_properties).
+    properties : DataFrame of n_states rows
+        ``model``, ``epoch``, ``split`` (``split_published`` where the source has one) and every property.
+    frame : DataFrame or None
+        ``data`` and ``target`` side by side, under ``as_frame=True`` only.
+    target_names : list of str
+        Names of the chosen properties.
+    feature_names : list of str
+        One name a weight; built when first asked for.
+    layout : WeightLayout
+        Which columns belong to which layer.
+    groups : ndarray of shape (n_states,), int64
+        Number of each row's model, for ``GroupKFold``.
+    split : ndarray of shape (n_states,), str
+        ``"train"``, ``"val"`` or ``"test"``: by model, 70/15/15.
+    card : dict
+        The registry's description; empty for data that is not from the registry.
+    DESCR : str
+        Description in words, with licence and citation.
+    filenames : list of str
+        The files behind it.
+
+    Examples
+    --------
+    >>> from zoobench import fetch_zoo
+    >>> zoo = fetch_zoo("digits_cnn_s", epochs="last")
+    >>> zoo
+    Zoo(digits_cnn_s_seed: 200 states of 200 models, 2464 weights, epoch 50, target test_acc)
+    >>> zoo.data.shape, zoo.target.shape
+    ((200, 2464), (200,))
+    >>> train = zoo.select(subset="train")
+    >>> sorted(train.properties["split"].unique())
+    ['train']
+    """
+
+    _name: str
+    _source: ZooSource | None
+    _rows: np.ndarray | None
+    _split_kind: str
+    _recipe: dict[str, Any] | None
+    _provenance: dict[str, Any]
+    _peaks: np.ndarray | None
+    _target: tuple[str | Sequence[str], bool]
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_contents(
+        cls,
+        contents: ZooContents,
+        *,
+        subset: str = "all",
+        epochs: Epochs = None,
+        properties: str | Sequence[str] = "test_acc",
+        max_abs_weight: float | None = None,
+        drop_nan: bool = True,
+        as_frame: bool = False,
+        split: str = "hash",
+        source: ZooSource | None = None,
+    ) -> Zoo:
+        """A zoo of a reader's rows, or of some of them.
+
+        Parameters
+        ----------
+        contents : ZooContents
+            All rows.
+        subset, epochs, properties, max_abs_weight, drop_nan, as_frame
+            See :func:`~zoobench.load_zoo`.
+        split : {"hash", "published"}, default="hash"
+            What becomes ``split``: the hash of each model's name, or the source's own ``split_published``.
+        source : ZooSource, optional
+            Where the rows can be read again. Without it, a pickle holds the weights.
+
+        Returns
+        -------
+        Zoo
+
+        Raises
+        ------
+        ValueError
+            For an unknown subset, epoch or property, and where nothing is left.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> from zoobench import WeightLayout, Zoo
+        >>> from zoobench.contents import ZooContents
+        >>> table = pd.DataFrame({"model": pd.Categorical(["a", "b"]), "epoch": [1, 1], "test_acc": [0.5, 0.6]})
+        >>> layout = WeightLayout([("fc.weight", (3, 1), "linear")])
+        >>> Zoo.from_contents(ZooContents("mine", np.ones((2, 3), dtype=np.float32), table, layout))
+        Zoo(mine: 2 states of 2 models, 3 weights, epoch 1, target test_acc)
+        """
+        return cls._whole(contents, split, source)._chosen(
+            subset, epochs, properties, max_abs_weight, drop_nan, as_frame, contents.left_out
+        )
+
+    @classmethod
+    def _whole(cls, contents: ZooContents, split: str, source: ZooSource | None) -> Zoo:
+        """Every row, no target yet."""
+        table = _with_split(contents.properties, split)
+        zoo = cls(
+            data=contents.weights,
+            target=None,
+            properties=table,
+            frame=None,
+            target_names=[],
+            layout=contents.layout,
+            groups=table["model"].cat.codes.to_numpy().astype(np.int64),
+            split=np.asarray(table["split"], dtype="<U5"),
+            card=dict(contents.card or {}),
+            DESCR=_describe(contents.name, contents.card or {}),
+            filenames=list(contents.filenames),
+        )
+        zoo._set(
+            _name=contents.name,
+            _source=source,
+            _rows=None,
+            _split_kind=split,
+            _recipe=contents.recipe,
+            _provenance=contents.provenance,
+            _peaks=contents.peaks,
+            _target=("test_acc", False),
+        )
+        return zoo
+
+    def _set(self, **private: Any) -> None:
+        # Bunch turns attributes into keys; what is private stays out of the keys that users see.
+        for key, value in private.items():
+            object.__setattr__(self, key, value)
+
+    # -- selecting -----------------------------------------------------------------------------------------------------
+
+    def select(
+        self,
+        *,
+        subset: str = "all",
+        epochs: Epochs = None,
+        properties: str | Sequence[str] | None = None,
+        max_abs_weight: float | None = None,
+        drop_nan: bool = True,
+        as_frame: bool | None = None,
+    ) -> Zoo:
+        """Some of this zoo's rows, or other properties as the target.
+
+        Parameters
+        ----------
+        subset : {"train", "val", "test", "all"}, default="all"
+            Part of the split, by model.
+        epochs : int, sequence of int, "last" or None, default=None
+            States to take; None takes all, ``"last"`` each model's last.
+        properties : str or sequence of str, optional
+            The new target; by default the target stays.
+        max_abs_weight : float, optional
+            Leave out states with a weight beyond this bound; the paper's benchmark uses 5.
+        drop_nan : bool, default=True
+            Leave out states with NaN or infinite weights, and states of which nothing was measured.
+        as_frame : bool, optional
+            ``data`` and ``target`` as pandas objects; by default as in this zoo.
+
+        Returns
+        -------
+        Zoo
+            Neighbouring rows are a view, others a copy.
+
+        Raises
+        ------
+        ValueError
+            For an unknown subset, epoch or property, and where nothing is left.
+
+        Examples
+        --------
+        >>> from zoobench import fetch_zoo
+        >>> zoo = fetch_zoo("digits_cnn_s")
+        >>> zoo.select(epochs=[5, 50], properties=["test_acc", "epoch"]).target.shape
+        (400, 2)
+        """
+        before, framed = self._target
+        return self._chosen(
+            subset,
+            epochs,
+            before if properties is None else properties,
+            max_abs_weight,
+            drop_nan,
+            framed if as_frame is None else as_frame,
+            {},
+        )
+
+    def _chosen(
+        self,
+        subset: str,
+        epochs: Epochs,
+        properties: str | Sequence[str],
+        max_abs_weight: float | None,
+        drop_nan: bool,
+        as_frame: bool,
+        left_out: Mapping[str, int],
+    ) -> Zoo:
+        """The zoo of the rows that the arguments ask for; says once what could not be used."""
+        keep, dropped = self._usable(max_abs_weight, drop_nan)
+        reasons = [f"{count} {reason}" for reason, count in {**left_out, **dropped}.items() if count]
+        if reasons:
+            message = f"zoo {self._name!r}: states left out: {', '.join(reasons)}"
+            warnings.warn(message, UserWarning, stacklevel=_outside())
+        rows = select_rows(self.properties, name=self._name, subset=subset, epochs=normalise_epochs(epochs), keep=keep)
+        return self._at(rows, properties, as_frame)
+
+    def _at(self, rows: np.ndarray, properties: str | Sequence[str], as_frame: bool) -> Zoo:
+        """The zoo of these rows, in ascending order, with that target."""
+        matrix, table, whole = self._matrix(), self.properties, len(rows) == len(self.properties)
+        if not whole:
+            table = table.iloc[rows].reset_index(drop=True)
+            contiguous = rows[-1] - rows[0] + 1 == len(rows)
+            matrix = matrix[rows[0] : rows[-1] + 1] if contiguous else matrix[rows]
+        zoo = Zoo(**self)
+        zoo.update(data=matrix, properties=table, frame=None)
+        if not whole:
+            zoo.update(groups=self.groups[rows], split=self.split[rows])
+        zoo._set(**vars(self))
+        zoo._set(
+            _rows=self._rows if whole else rows if self._rows is None else self._rows[rows],
+            _peaks=None if self._peaks is None else self._peaks[rows],
+            _target=(properties, as_frame),
+        )
+        zoo._set_target(properties, as_frame)
+        return zoo
+
+    def _usable(self, max_abs_weight: float | None, drop_nan: bool) -> tuple[np.ndarray | None, dict[str, int]]:
+        """Which rows may be used (None: all), and how many may not for which reason."""
+        if max_abs_weight is not None and not max_abs_weight > 0:
+            raise ValueError(f"max_abs_weight must be a positive number or None, not {max_abs_weight!r}")
+        if max_abs_weight is None and not drop_nan:
+            return None, {}
+        if self._peaks is None:
+            self._set(_peaks=largest_weights(self._matrix()))
+        assert self._peaks is not None
+        keep, dropped = np.ones(len(self._peaks), dtype=bool), {}
+        if drop_nan:
+            finite, measured = np.isfinite(self._peaks), has_result(self.properties)
+            keep = finite & measured
+            dropped = {
+                "with NaN or infinite weights": int((~finite).sum()),
+                "without a result": int((finite & ~measured).sum()),
+            }
+        if max_abs_weight is not None:
+            # A bound that was asked for is no news, so what it leaves out is not reported. NaN is beyond any bound.
+            keep &= self._peaks <= max_abs_weight
+        return keep, dropped
+
+    def _set_target(self, properties: str | Sequence[str], as_frame: bool) -> None:
+        names = property_columns(self.properties, properties, name=self._name, numeric=not as_frame)
+        single = isinstance(properties, str) and properties != "all"
+        target: Any = self.properties[names[0]] if single else self.properties[names]
+        if as_frame:
+            if self.layout.n_weights > MAX_FRAME_WEIGHTS:
+                raise ValueError(
+                    f"as_frame=True would make a DataFrame of {self.layout.n_weights} columns for zoo "
+                    f"{self._name!r}; at most {MAX_FRAME_WEIGHTS} are sensible. Use as_frame=False and zoo.properties"
+                )
+            data = pd.DataFrame(self._matrix(), columns=self.feature_names)
+            self.update(data=data, frame=pd.concat([data, target], axis=1))
+        else:
+            target = target.to_numpy()
+            if single and target.dtype.kind not in "fiu":
+                target = target.astype(str)
+        self.update(target=target, target_names=names)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def __missing__(self, key: str) -> Any:
+        if key != "feature_names":
+            raise KeyError(key)
+        self["feature_names"] = self.layout.feature_names()
+        return self["feature_names"]
+
+    def _matrix(self) -> np.ndarray:
+        return self.data.to_numpy() if isinstance(self.data, pd.DataFrame) else self.data
+
+    def state_dict(self, i: int) -> dict[str, torch.Tensor]:
+        """The tensors of one state, ready for ``module.load_state_dict``.
+
+        Parameters
+        ----------
+        i : int
+            Number of the row.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            Copies: changing them does not change the zoo.
+
+        Examples
+        --------
+        >>> from zoobench import fetch_zoo
+        >>> zoo = fetch_zoo("digits_cnn_s", epochs="last")
+        >>> list(zoo.state_dict(0))[:2]
+        ['module_list.0.weight', 'module_list.0.bias']
+        """
+        import torch
+
+        tensors = self.layout.unflatten(np.array(self._matrix()[i], dtype=np.float32))
+        return {name: torch.from_numpy(np.array(values)) for name, values in tensors.items()}
+
+    def module(self, i: int) -> torch.nn.Module:
+        """The network of one state, in evaluation mode.
+
+        Parameters
+        ----------
+        i : int
+            Number of the row.
+
+        Returns
+        -------
+        torch.nn.Module
+
+        Raises
+        ------
+        ValueError
+            If the zoo's architecture is no named one, or its activation is not known.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from zoobench import fetch_zoo
+        >>> zoo = fetch_zoo("digits_cnn_s", epochs="last")
+        >>> with torch.no_grad():
+        ...     zoo.module(0)(torch.zeros(1, 1, 28, 28)).shape
+        torch.Size([1, 10])
+        """
+        from zoobench.generators.architectures import build_module
+
+        architecture = self.layout.architecture
+        if architecture is None:
+            raise ValueError(
+                f"zoo {self._name!r} has no named architecture; build your own module and load zoo.state_dict({i})"
+            )
+        if "activation" not in self.properties:
+            raise ValueError(
+                f"zoo {self._name!r} does not say which activation its models use; build the module yourself and "
+                f"load zoo.state_dict({i})"
+            )
+        row = self.properties.iloc[i]
+        module = build_module(
+            architecture,
+            channels=self.layout.tensors[0].shape[1],
+            activation=str(row["activation"]),
+            dropout=float(row.get("dropout", 0.0)),
+        )
+        module.load_state_dict(self.state_dict(i))
+        return module.eval()
+
+    def to_contents(self) -> ZooContents:
+        """The rows as a writer takes them.
+
+        Returns
+        -------
+        ZooContents
+
+        Examples
+        --------
+        >>> from zoobench import fetch_zoo
+        >>> fetch_zoo("digits_cnn_s", epochs=5).to_contents().weights.shape
+        (200, 2464)
+        """
+        return ZooContents(
+            name=self._name,
+            weights=self._matrix(),
+            properties=self.properties.drop(columns="split"),
+            layout=self.layout,
+            filenames=list(self.filenames),
+            provenance=dict(self._provenance),
+            card=self.card or None,
+            recipe=self._recipe,
+            peaks=self._peaks,
+        )
+
+    def __repr__(self) -> str:
+        epochs = np.unique(self.properties["epoch"])
+        shown = ", ".join(map(str, epochs)) if len(epochs) <= 5 else f"{epochs[0]}..{epochs[-1]} ({len(epochs)})"
+        return (
+            f"Zoo({self._name}: {len(self.properties)} states of {self.properties['model'].nunique()} models, "
+            f"{self.layout.n_weights} weights, epoch{'s' if len(epochs) > 1 else ''} {shown}, "
+            f"target {', '.join(self.target_names)})"
+        )
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self.keys(), "feature_names"})
+
+    # -- pickling ------------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is None:
+            return _restored, (self.to_contents(), None, self._split_kind, *self._target)
+        return _restored, (self._source, self._rows, self._split_kind, *self._target)
+
+
+def _restored(
+    origin: ZooSource | ZooContents,
+    rows: np.ndarray | None,
+    split: str,
+    properties: str | Sequence[str],
+    as_frame: bool,
+) -> Zoo:
+    """A zoo from its pickle."""
+    if isinstance(origin, ZooSource):
+        whole = Zoo._whole(origin.reopen(*origin.arguments), split, origin)
+    else:
+        whole = Zoo._whole(origin, split, None)
+    return whole._at(np.arange(len(whole.properties)) if rows is None else rows, properties, as_frame)
+
+
+def _with_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The property table with its ``split`` column behind ``epoch``."""
+    if split == "published":
+        column = pd.Categorical(table["split_published"], categories=SPLITS)
+    else:
+        model = table["model"].cat
+        column = pd.Categorical.from_codes(split_codes(model.categories)[model.codes], categories=list(SPLITS))
+    rest = [c for c in table.columns if c not in IDENTITY]
+    published = ["split_published"] if "split_published" in table else []
+    result = table[["model", "epoch", *published, *rest]].copy(deep=False)
+    result.insert(2, "split", column)
+    return result
+
+
+def _describe(name: str, card: Mapping[str, Any]) -> str:
+    if not card:
+        return f"{name}: a zoo that is not from the registry"
+    lines = [f"{name}: {card['title']}", "", str(card["description"]).strip(), ""]
+    return "\n".join([*lines, f"Licence: {card['licence']}", f"Citation: {card['citation']}"])
+
+
+def _outside() -> int:
+    """The stacklevel of the first caller outside the package, so that a warning points at the user's own line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("zoobench"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -20,6 +20,6 @@ setup(
     package_dir={"zoobench": "zoobench", **{f"zoobench.{folder}": folder for folder in FOLDERS}},
     package_data={
         "zoobench": ["py.typed"],
-        "zoobench.datasets_registry": ["**/*.toml", "bundled/**"],
+        "zoobench.datasets_registry": ["**/*.toml", "bundled/**", "results/*.json"],
     },
 )

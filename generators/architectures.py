@@ -42,6 +42,32 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 INITIAL_BIAS = 0.01
 
 
+class Dropout(nn.Module):
+    """Dropout that draws from a generator of its own, so that models trained side by side do not share draws.
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping a unit in training; the others are scaled by ``1 / (1 - p)``.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator: torch.Generator | None = None  # None: torch's global one
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """The values, some of them zero while the module is in training mode."""
+        if not self.training:
+            return values
+        kept = torch.empty_like(values).bernoulli_(1 - self.p, generator=self.generator)
+        return values * kept.div_(1 - self.p)
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows between the brackets."""
+        return f"p={self.p}"
+
+
 class ConvolutionalNetwork(nn.Module):
     """A chain of layers that maps images to ten logits.
 
@@ -78,7 +104,7 @@ def build_module(architecture: str, *, channels: int, activation: str, dropout: 
     Returns
     -------
     Module
-        Its parameters are torch's own initial ones, drawn from the global generator; see :func:`initialise`.
+        Its parameters are not set: use :func:`initialise` or ``load_state_dict``.
 
     Raises
     ------
@@ -104,8 +130,11 @@ def build_module(architecture: str, *, channels: int, activation: str, dropout: 
         shape = layer.weight.shape
         # Layers keep their published numbers as names; what has no weights is named by its role, so that a dropout
         # more or less cannot shift them.
+        # skip_init, because torch's own initialisation would draw from the global generator.
         steps[layer.name.rpartition(".")[2]] = (
-            nn.Conv2d(shape[1], shape[0], shape[2:]) if layer.kind == "conv2d" else nn.Linear(shape[1], shape[0])
+            nn.utils.skip_init(nn.Conv2d, shape[1], shape[0], shape[2:])
+            if layer.kind == "conv2d"
+            else nn.utils.skip_init(nn.Linear, shape[1], shape[0])
         )
         for role in followers:
             if role == "pool":
@@ -115,7 +144,7 @@ def build_module(architecture: str, *, channels: int, activation: str, dropout: 
             elif role == "flatten":
                 steps["flatten"] = nn.Flatten()
             elif dropout:
-                steps[f"dropout_{number}"] = nn.Dropout(dropout)
+                steps[f"dropout_{number}"] = Dropout(dropout)
     return ConvolutionalNetwork(steps)
 
 

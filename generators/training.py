@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zoobench.generators.architectures import build_module, initialise
+from zoobench.generators.architectures import Dropout, build_module, initialise
 from zoobench.generators.images import ImageData
 from zoobench.generators.recipes import ModelSettings, Recipe
 
@@ -46,11 +46,9 @@ def stream_seed(seed: int, purpose: str) -> int:
 def initial_module(recipe: Recipe, settings: ModelSettings, channels: int) -> nn.Module:
     """The untrained network of a model of a recipe."""
     values = settings.hyperparameters
-    with torch.random.fork_rng(devices=[]):
-        # Building a torch layer draws from the global generator, even if the draws are replaced.
-        module = build_module(
-            recipe.architecture, channels=channels, activation=values["activation"], dropout=values["dropout"]
-        )
+    module = build_module(
+        recipe.architecture, channels=channels, activation=values["activation"], dropout=values["dropout"]
+    )
     initialise(module, values["init"], torch.Generator().manual_seed(stream_seed(settings.seed, "init")))
     return module
 
@@ -91,8 +89,9 @@ def train_model(recipe: Recipe, settings: ModelSettings, images: ImageData, *, d
     images = images.to(device)
     checkpoints: list[np.ndarray] = []
     metrics: list[list[float]] = []
-    with _one_thread(), _own_dropout_stream(settings, device):
+    with _one_thread():
         module = initial_module(recipe, settings, images.channels).to(device)
+        _give_dropout_a_stream(module, settings, device)
         optimizer = _optimizer(settings, module)
         orders = batch_orders(settings, len(images.train_labels))
         trained = (float("nan"), float("nan"))
@@ -158,9 +157,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@contextlib.contextmanager
-def _own_dropout_stream(settings: ModelSettings, device: str) -> Iterator[None]:
-    """Torch's dropout knows the global generator alone: lend it this model's stream for a while."""
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(stream_seed(settings.seed, "dropout"))
-        yield
+def _give_dropout_a_stream(module: nn.Module, settings: ModelSettings, device: str) -> None:
+    generator = torch.Generator(device).manual_seed(stream_seed(settings.seed, "dropout"))
+    for part in module.modules():
+        if isinstance(part, Dropout):
+            part.generator = generator

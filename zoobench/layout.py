@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from zoobench.errors import ZooFormatError
-
-#: Roles of tensors that an optimizer trains; everything else is a buffer.
-PARAMETER_ROLES = ("weight", "bias")
+from zoobench.index_dict import read_index_dict, write_index_dict
+from zoobench.layers import LayerSpec, TensorSpec
 
 #: The named architectures as plain data: layer name, kind, and shape of the weight. Every layer has a bias of
 #: ``shape[0]``. ``C`` stands for the number of image channels. Model Zoos (NeurIPS 2022), section 3 and appendix.
@@ -39,86 +36,6 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
         ),
     },
 }
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One tensor of a network and its place in the weight vector.
-
-    Attributes
-    ----------
-    name : str
-        Key in the state_dict, such as ``"module_list.0.weight"``.
-    shape : tuple of int
-        Shape of the tensor.
-    kind : str
-        Kind of the layer that owns it: ``"conv2d"``, ``"linear"``, ``"batch_norm"``, ``"norm"`` or ``"other"``.
-    start : int
-        Position of its first number in the weight vector.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    start: int
-
-    @property
-    def size(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
-
-    @property
-    def slice(self) -> slice:
-        """Its part of the weight vector."""
-        return slice(self.start, self.start + self.size)
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer that owns it."""
-        return self.name.rpartition(".")[0]
-
-    @property
-    def role(self) -> str:
-        """What it is to its layer: ``"weight"``, ``"bias"``, ``"running_mean"``, ..."""
-        return self.name.rpartition(".")[2]
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer: neighbouring tensors of one module.
-
-    Attributes
-    ----------
-    name : str
-        The module's name, such as ``"module_list.0"``.
-    kind : str
-        ``"conv2d"``, ``"linear"``, ``"batch_norm"``, ``"norm"`` or ``"other"``.
-    tensors : tuple of TensorSpec
-        Its tensors, in the order of the weight vector.
-    """
-
-    name: str
-    kind: str
-    tensors: tuple[TensorSpec, ...]
-
-    @property
-    def slice(self) -> slice:
-        """The layer's part of the weight vector."""
-        return slice(self.tensors[0].start, self.tensors[-1].slice.stop)
-
-    def part(self, role: str) -> TensorSpec | None:
-        """The tensor of that role, or None if the layer has none."""
-        return next((tensor for tensor in self.tensors if tensor.role == role), None)
-
-    @property
-    def weight(self) -> TensorSpec | None:
-        """The layer's weight tensor, if it has one."""
-        return self.part("weight")
-
-    @property
-    def bias(self) -> TensorSpec | None:
-        """The layer's bias tensor, if it has one."""
-        return self.part("bias")
 
 
 class WeightLayout:
@@ -211,9 +128,7 @@ class WeightLayout:
         return cls((name, shape, kinds[name.rpartition(".")[0]]) for name, shape in shapes)
 
     @classmethod
-    def from_architecture(
-        cls, name: str, *, channels: int | None = None, n_weights: int | None = None
-    ) -> WeightLayout:
+    def from_architecture(cls, name: str, *, channels: int | None = None, n_weights: int | None = None) -> WeightLayout:
         """Layout of a named architecture.
 
         Parameters
@@ -269,31 +184,7 @@ class WeightLayout:
         ZooFormatError
             If a key is missing, or the entries of a layer contradict each other.
         """
-        keys = ("layer", "idx_start", "idx_length", "kernel_no", "kernel_size", "channels_in")
-        missing = [key for key in keys if key not in index_dict]
-        if missing:
-            raise ZooFormatError(f"the index_dict lacks {', '.join(missing)}; it needs {', '.join(keys)}")
-        if len({len(index_dict[key]) for key in keys}) != 1:
-            raise ZooFormatError("the lists of the index_dict differ in length; each needs one entry a layer")
-        tensors: list[tuple[str, Sequence[int], str]] = []
-        position = 0
-        for (index, kind), start, length, out, taps, channels in zip(
-            *(index_dict[key] for key in keys), strict=True
-        ):
-            if start != position or length != out * (channels * taps + 1):
-                raise ZooFormatError(
-                    f"layer {index} of the index_dict starts at {start} with {length} weights, but "
-                    f"{out} x {channels} x {taps} weights and {out} biases from {position} were expected"
-                )
-            side = math.isqrt(taps)
-            if kind == "conv2d" and side * side != taps:
-                raise ZooFormatError(f"layer {index} of the index_dict has {taps} taps, which is no square kernel")
-            shape = (out, channels, side, side) if kind == "conv2d" else (out, channels * taps)
-            name = f"module_list.{index}"
-            kind = "conv2d" if kind == "conv2d" else "linear"
-            tensors += [(f"{name}.weight", shape, kind), (f"{name}.bias", (out,), kind)]
-            position += length
-        return cls(tensors)
+        return cls(read_index_dict(index_dict))
 
     def to_index_dict(self) -> dict[str, list[Any]]:
         """The layout in the form of a published ``index_dict.json``.
@@ -308,29 +199,7 @@ class WeightLayout:
         ValueError
             If a layer is neither convolution nor linear with weight and bias, which that format cannot express.
         """
-        result: dict[str, list[Any]] = {
-            key: [] for key in ("layer", "idx_start", "idx_length", "kernel_no", "kernel_size", "channels_in")
-        }
-        channels_before: int | None = None
-        for position, layer in enumerate(self.layers):
-            weight, bias = layer.weight, layer.bias
-            if layer.kind not in ("conv2d", "linear") or weight is None or bias is None:
-                raise ValueError(f"an index_dict cannot express layer {layer.name!r} of kind {layer.kind!r}")
-            tail = layer.name.rpartition(".")[2]
-            out, inputs = weight.shape[0], weight.size // weight.shape[0]
-            if layer.kind == "conv2d":
-                channels, channels_before = weight.shape[1], out
-            else:
-                flattened = channels_before is not None and inputs % channels_before == 0
-                channels = channels_before if flattened and channels_before else inputs
-                channels_before = None
-            result["layer"].append([int(tail) if tail.isdigit() else position, _INDEX_KINDS[layer.kind]])
-            result["idx_start"].append(layer.slice.start)
-            result["idx_length"].append(layer.slice.stop - layer.slice.start)
-            result["kernel_no"].append(out)
-            result["kernel_size"].append(inputs // channels)
-            result["channels_in"].append(channels)
-        return result
+        return write_index_dict(self.layers)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WeightLayout:
@@ -475,9 +344,6 @@ def resolve_layout(layout: WeightLayout | str | None, n_features: int) -> Weight
     if layout.n_weights != n_features:
         raise ValueError(f"the layout has {layout.n_weights} weights, but X has {n_features} features")
     return layout
-
-
-_INDEX_KINDS = {"conv2d": "conv2d", "linear": "fc"}
 
 
 def _kind_of(roles: Mapping[str, int]) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from zoobench.contents import ZooContents
 from zoobench.errors import ZooFormatError
-from zoobench.readers import detect, read_foreign
 from zoobench.selection import Epochs, check_subset, models_of, normalise_epochs
 from zoobench.store import check_zoo, is_zoo, read_index, read_zoo
 from zoobench.zoo import Zoo, ZooSource
@@ -84,8 +83,13 @@ def load_zoo(
         raise FileNotFoundError(f"there is no file or folder {place}; check the path")
     if verify and is_zoo(place):
         check_zoo(place)
-    kind = "zoo" if is_zoo(place) else detect(place)
-    source = zoo_source(place) if kind == "zoo" else ZooSource(_reopen_foreign, (str(place.absolute()), subset, wanted))
+    if is_zoo(place):
+        source, split = zoo_source(place), "hash"
+    else:
+        from zoobench.readers import detect
+
+        source = ZooSource(_reopen_foreign, (str(place.absolute()), subset, wanted))
+        split = "published" if detect(place) == "dataset_pt" else "hash"
     zoo = Zoo.from_contents(
         source.reopen(*source.arguments),
         subset=subset,
@@ -94,7 +98,7 @@ def load_zoo(
         max_abs_weight=max_abs_weight,
         drop_nan=drop_nan,
         as_frame=as_frame,
-        split="published" if kind == "dataset_pt" else "hash",
+        split=split,
         source=source,
     )
     return (zoo.data, zoo.target) if return_X_y else zoo
@@ -113,6 +117,8 @@ def _reopen_zoo(path: str, checksum: str) -> ZooContents:
 
 
 def _reopen_foreign(path: str, subset: str, epochs: str | tuple[int, ...] | None) -> ZooContents:
+    from zoobench.readers import detect, read_foreign
+
     place = Path(path)
     # A published split is in the file, so which models belong to a subset is known only after reading.
     keep_model = None if detect(place) == "dataset_pt" else models_of(subset)

@@ -96,9 +96,7 @@ def select_rows(
         known = np.unique(epoch)
         missing = sorted(set(epochs) - set(known.tolist()))
         if missing:
-            raise ValueError(
-                f"zoo {name!r} has no epoch {_listed(missing)}; it has epochs {_listed(known.tolist())}"
-            )
+            raise ValueError(f"zoo {name!r} has no epoch {_listed(missing)}; it has epochs {_listed(known.tolist())}")
         mask &= np.isin(epoch, epochs)
     if subset != "all":
         mask &= (properties["split"] == subset).to_numpy()

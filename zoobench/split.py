@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
+
+from zoobench.properties import IDENTITY
 
 SPLITS = ("train", "val", "test")
 
@@ -36,16 +38,28 @@ def split_of(model: str) -> str:
     return "train" if position < _TRAIN_BELOW else "val" if position < _VAL_BELOW else "test"
 
 
-def split_codes(models: Iterable[str]) -> np.ndarray:
-    """Index into :data:`SPLITS` for each model's name.
+def with_split(properties: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """A zoo's property table with its columns in order and ``split`` among them.
 
     Parameters
     ----------
-    models : iterable of str
-        Names of models.
+    properties : DataFrame
+        Columns ``model`` (categorical), ``epoch``, perhaps ``split_published``, and properties.
+    kind : {"hash", "published"}
+        What becomes ``split``: :func:`split_of` each model, or the source's own ``split_published``.
 
     Returns
     -------
-    ndarray of int8
+    DataFrame
+        Columns ``model epoch split [split_published]`` and the properties; the data is shared.
     """
-    return np.fromiter((SPLITS.index(split_of(model)) for model in models), dtype=np.int8)
+    if kind == "published":
+        column = pd.Categorical(properties["split_published"], categories=SPLITS)
+    else:
+        model = properties["model"].cat
+        parts = np.array([SPLITS.index(split_of(name)) for name in model.categories], dtype=np.int8)
+        column = pd.Categorical.from_codes(parts[model.codes], categories=list(SPLITS))
+    first = [name for name in IDENTITY if name in properties and name != "split"]
+    result = properties[[*first, *(name for name in properties if name not in IDENTITY)]].copy(deep=False)
+    result.insert(2, "split", column)
+    return result

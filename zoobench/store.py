@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import types
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,19 @@ _MODEL_NUMBER, _PEAK = "_model_number", "_max_abs_weight"
 _FILE_NAMES = {
     "weights": re.compile(r"weights-[0-9a-f]{8}\.safetensors"),
     "properties": re.compile(r"properties-[0-9a-f]{8}\.parquet"),
+}
+
+#: What a zoo.json holds, beside its format, version and checksum.
+_FIELDS: dict[str, type | types.UnionType] = {
+    "name": str,
+    "n_states": int,
+    "n_weights": int,
+    "layout": dict,
+    "properties": dict,
+    "card": dict | None,
+    "recipe": dict | None,
+    "provenance": dict,
+    "files": dict,
 }
 
 #: Larger than any zoo.json: a card, a layout and a recipe are a few kilobytes, a deep network's layout a few hundred.
@@ -153,7 +167,7 @@ def _ordered(contents: ZooContents) -> tuple[np.ndarray, pd.DataFrame]:
     twice = stored.duplicated(["model", "epoch"])
     if twice.any():
         first = stored[twice].iloc[0]
-        raise ValueError(f"zoo {contents.name!r} has more than one state of model {first['model']!r} at epoch {first['epoch']}")
+        raise ValueError(f"zoo {contents.name!r} has two states of model {first['model']!r} at epoch {first['epoch']}")
     order = np.lexsort((stored[_MODEL_NUMBER], stored["epoch"]))
     if not np.array_equal(order, np.arange(len(order))):
         weights, stored = weights[order], stored.iloc[order]
@@ -203,7 +217,6 @@ def _prepared(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -232,14 +245,17 @@ def read_zoo(path: str | os.PathLike[str]) -> ZooContents:
     """
     folder = Path(path)
     index = read_index(folder)
-    try:
-        return _read_parts(folder, index)
-    except FileNotFoundError:
-        # A writer may have replaced the zoo between the two looks.
-        again = read_index(folder)
-        if again["files"] == index["files"]:
-            raise _missing(folder, index) from None
-        return _read_parts(folder, again)
+    while True:
+        try:
+            return _read_parts(folder, index)
+        except FileNotFoundError:
+            # A writer may have replaced the zoo between the two looks: then a new index names files that are there.
+            before, index = index, read_index(folder)
+            gone = [entry["name"] for entry in index["files"].values() if not (folder / entry["name"]).exists()]
+            if gone and index == before:
+                raise ZooFormatError(
+                    f"{folder} lacks {' and '.join(gone)}, which its zoo.json names; restore the zoo"
+                ) from None
 
 
 def check_zoo(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -294,9 +310,14 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     if index.get("checksum") != _checksum(index):
         raise ZooFormatError(f"{path} has been changed since it was written (its checksum differs); restore the file")
+    wrong = [key for key, kind in _FIELDS.items() if not isinstance(index.get(key), kind)]
+    if wrong:
+        raise ZooFormatError(f"{path} lacks a valid {wrong[0]!r}; restore the file")
     for part, pattern in _FILE_NAMES.items():
-        if not pattern.fullmatch(str(index["files"][part]["name"])):
-            raise ZooFormatError(f"{path} names {index['files'][part]['name']!r} as its {part} file, which cannot be")
+        entry = index["files"].get(part)
+        known = isinstance(entry, dict) and {"name", "sha256", "size"} <= entry.keys()
+        if not known or not pattern.fullmatch(str(entry["name"])):
+            raise ZooFormatError(f"{path} names no valid {part} file; restore the file")
     return index
 
 
@@ -355,11 +376,6 @@ def _changed(path: Path, found: str, expected: str) -> ZooFormatError:
     return ZooFormatError(
         f"{path} has changed since it was written: its sha256 is {found}, but {expected} was expected; restore the file"
     )
-
-
-def _missing(folder: Path, index: Mapping[str, Any]) -> ZooFormatError:
-    gone = [entry["name"] for entry in index["files"].values() if not (folder / entry["name"]).exists()]
-    return ZooFormatError(f"{folder} lacks {' and '.join(gone)}, which its zoo.json names; restore the zoo")
 
 
 def _checksum(index: Mapping[str, Any]) -> str:

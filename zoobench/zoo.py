@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +11,6 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from zoobench.contents import ZooContents
-from zoobench.layout import WeightLayout
-from zoobench.properties import IDENTITY
 from zoobench.selection import (
     Epochs,
     has_result,
@@ -23,7 +19,8 @@ from zoobench.selection import (
     property_columns,
     select_rows,
 )
-from zoobench.split import SPLITS, split_codes
+from zoobench.split import with_split
+from zoobench.warning import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -158,7 +155,7 @@ class Zoo(Bunch):
     @classmethod
     def _whole(cls, contents: ZooContents, split: str, source: ZooSource | None) -> Zoo:
         """Every row, no target yet."""
-        table = _with_split(contents.properties, split)
+        table = with_split(contents.properties, split)
         zoo = cls(
             data=contents.weights,
             target=None,
@@ -261,7 +258,7 @@ class Zoo(Bunch):
         reasons = [f"{count} {reason}" for reason, count in {**left_out, **dropped}.items() if count]
         if reasons:
             message = f"zoo {self._name!r}: states left out: {', '.join(reasons)}"
-            warnings.warn(message, UserWarning, stacklevel=_outside())
+            warn_user(message)
         rows = select_rows(self.properties, name=self._name, subset=subset, epochs=normalise_epochs(epochs), keep=keep)
         return self._at(rows, properties, as_frame)
 
@@ -469,30 +466,8 @@ def _restored(
     return whole._at(np.arange(len(whole.properties)) if rows is None else rows, properties, as_frame)
 
 
-def _with_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The property table with its ``split`` column behind ``epoch``."""
-    if split == "published":
-        column = pd.Categorical(table["split_published"], categories=SPLITS)
-    else:
-        model = table["model"].cat
-        column = pd.Categorical.from_codes(split_codes(model.categories)[model.codes], categories=list(SPLITS))
-    rest = [c for c in table.columns if c not in IDENTITY]
-    published = ["split_published"] if "split_published" in table else []
-    result = table[["model", "epoch", *published, *rest]].copy(deep=False)
-    result.insert(2, "split", column)
-    return result
-
-
 def _describe(name: str, card: Mapping[str, Any]) -> str:
     if not card:
         return f"{name}: a zoo that is not from the registry"
     lines = [f"{name}: {card['title']}", "", str(card["description"]).strip(), ""]
     return "\n".join([*lines, f"Licence: {card['licence']}", f"Citation: {card['citation']}"])
-
-
-def _outside() -> int:
-    """The stacklevel of the first caller outside the package, so that a warning points at the user's own line."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("zoobench"):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -1,0 +1,31 @@
+"""Generators: train new zoos from recipes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoobench.generators.population import make_zoo
+    from zoobench.generators.recipes import RandomSeeds, Recipe
+
+__all__ = ["RandomSeeds", "Recipe", "make_zoo"]
+
+_DEFINED_IN = {
+    "RandomSeeds": "zoobench.generators.recipes",
+    "Recipe": "zoobench.generators.recipes",
+    "make_zoo": "zoobench.generators.population",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _DEFINED_IN:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_DEFINED_IN[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,307 @@
+"""Training of whole zoos: many models in parallel, resumable, into one zoo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from zoobench.contents import ZooContents
+from zoobench.generators.recipes import DATASETS, ModelSettings, Recipe, find_recipe
+from zoobench.layout import WeightLayout
+from zoobench.properties import CATEGORICAL, HYPERPARAMETERS
+from zoobench.store import is_zoo, read_index, write_zoo
+from zoobench.zoo import Zoo
+
+if TYPE_CHECKING:
+    from zoobench.generators.images import ImageData
+    from zoobench.generators.training import TrainedModel
+
+#: Folder, inside the zoo's own, of the models that are finished while others are not.
+_PARTS = ".models"
+
+#: Part of every finished model's fingerprint. To be raised when the same settings come to train another model.
+_TRAINING_VERSION = 1
+
+
+def make_zoo(
+    recipe: Recipe | str | Path,
+    *,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+) -> Zoo:
+    """Train the zoo that a recipe describes.
+
+    A model depends on its own settings and seed alone: neither ``n_jobs`` nor the other models of the recipe change
+    it. The global random state is not touched.
+
+    Parameters
+    ----------
+    recipe : Recipe, str or path-like
+        A recipe, the name of a bundled one (such as ``"digits_cnn_s_seed"``), or the path of a TOML file.
+    device : {"auto", "cpu", "cuda"} or str, default="auto"
+        Where to train. ``"auto"`` is the CPU: networks as small as these keep no accelerator busy one by one.
+    n_jobs : int, optional
+        Models trained at the same time, as in joblib: None is 1 outside a ``joblib.parallel_config``, -1 all cores.
+    out : path-like, optional
+        Folder for the zoo, in the zoo format: new, empty, what an interrupted run left, or this recipe's zoo. Each
+        model is kept as soon as it is trained. Default: the zoo stays in memory.
+    resume : bool, default=True
+        Train only what ``out`` does not hold yet. False trains every model anew.
+
+    Returns
+    -------
+    Zoo
+        Rows in (epoch, model) order, models in the order of ``recipe.models()``. Properties: epoch, losses and
+        accuracies of the three parts of the images, ``ggap``, the hyper-parameters and the seed. As everywhere, states
+        with weights that are not finite are stored, but left out of what is returned.
+
+    Raises
+    ------
+    ValueError
+        If the recipe's name is unknown, the device is not there, or ``out`` holds the zoo of another recipe.
+    FileExistsError
+        If ``out`` is a file, or holds something that is no zoo.
+    RuntimeError
+        If another process is training into ``out``.
+
+    Examples
+    --------
+    >>> from zoobench import make_zoo
+    >>> from zoobench.generators import Recipe
+    >>> make_zoo(Recipe(seeds=[1, 2], n_epochs=1, batch_size=100, name="tiny"))
+    Zoo(tiny: 4 states of 2 models, 2464 weights, epochs 0-1, target test_acc)
+    """
+    recipe = find_recipe(recipe)
+    device = _resolve_device(device)
+    if out is None:
+        trained = dict(_train(recipe, recipe.models(), device, n_jobs, n_done=0))
+        return Zoo.from_contents(_contents(recipe, [trained[model.name] for model in recipe.models()], device))
+    folder = Path(out)
+    with _training_into(folder):
+        if is_zoo(folder):
+            if read_index(folder)["recipe"] != recipe.to_dict():
+                raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
+            if resume:
+                return _loaded(folder)
+        _train_into(folder, recipe, device, n_jobs, resume)
+        return _loaded(folder)
+
+
+def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, resume: bool) -> None:
+    parts = folder / _PARTS
+    if not resume:
+        shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(exist_ok=True)
+    models = recipe.models()
+    missing = [model for model in models if read_part(parts, recipe, model) is None]
+    for name, trained in _train(recipe, missing, device, n_jobs, n_done=len(models) - len(missing), parts=parts):
+        del name, trained  # On disk already; kept here, a large zoo would fill the memory twice.
+    finished = [read_part(parts, recipe, model) for model in models]
+    lost = sum(part is None for part in finished)
+    if lost:
+        raise RuntimeError(f"{lost} trained models are no longer in {parts}; run the same command again")
+    write_zoo(folder, _contents(recipe, [part for part in finished if part is not None], device))
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _train(
+    recipe: Recipe,
+    models: list[ModelSettings],
+    device: str,
+    n_jobs: int | None,
+    *,
+    n_done: int,
+    parts: Path | None = None,
+) -> Iterator[tuple[str, TrainedModel]]:
+    """Name and result of each model, in the order in which they are finished."""
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    # Processes, because the Python part of the training loop is what takes the time.
+    parallel = Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator_unordered")
+    results = parallel(delayed(_train_one)(recipe, model, device, parts) for model in models)
+    yield from tqdm(
+        results, total=n_done + len(models), initial=n_done, desc=f"training {recipe.name}", unit="model"
+    )
+
+
+def _train_one(recipe: Recipe, model: ModelSettings, device: str, parts: Path | None) -> tuple[str, TrainedModel]:
+    from zoobench.generators.training import train_model
+
+    trained = train_model(recipe, model, _images(recipe.dataset), device=device)
+    if parts is not None:
+        write_part(parts, recipe, model, trained)
+    return model.name, trained
+
+
+@lru_cache(maxsize=2)
+def _images(name: str) -> ImageData:
+    """Loaded once a process, not sent to it with every model."""
+    from zoobench.generators.images import load_images
+
+    return load_images(name)
+
+
+# -- finished models on disk -------------------------------------------------------------------------------------------
+
+
+def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: TrainedModel) -> None:
+    """Keep a finished model: whole, or not at all."""
+    handle, scratch = tempfile.mkstemp(dir=parts, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file, weights=trained.weights, metrics=trained.metrics, fingerprint=np.array(_fingerprint(recipe, model))
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, _part_path(parts, model))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(scratch)
+        raise
+
+
+def read_part(parts: Path, recipe: Recipe, model: ModelSettings) -> TrainedModel | None:
+    """A finished model, or None if there is none, or one of other settings, or a damaged one."""
+    from zoobench.generators.training import METRICS, TrainedModel
+
+    layout = _layout(recipe)
+    try:
+        with np.load(_part_path(parts, model), allow_pickle=False) as file:
+            weights, metrics, fingerprint = file["weights"], file["metrics"], str(file["fingerprint"])
+    except Exception:  # A damaged archive raises whatever its damage leads to; the remedy is the same.
+        return None
+    n_checkpoints = len(recipe.epochs)
+    if (
+        fingerprint != _fingerprint(recipe, model)
+        or weights.shape != (n_checkpoints, layout.n_weights)
+        or weights.dtype != np.float32
+        or metrics.shape != (n_checkpoints, len(METRICS))
+    ):
+        return None
+    return TrainedModel(weights, metrics)
+
+
+def _part_path(parts: Path, model: ModelSettings) -> Path:
+    return parts / f"{hashlib.blake2b(model.name.encode(), digest_size=16).hexdigest()}.npz"
+
+
+def _fingerprint(recipe: Recipe, model: ModelSettings) -> str:
+    """Everything that a model depends on. Not the rest of the recipe: a grid may grow between two runs."""
+    settings = {
+        "version": _TRAINING_VERSION,
+        "dataset": recipe.dataset,
+        "architecture": recipe.architecture,
+        "batch_size": recipe.batch_size,
+        "epochs": recipe.epochs,
+        "hyperparameters": model.hyperparameters,
+        "seed": model.seed,
+    }
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@contextmanager
+def _training_into(folder: Path) -> Iterator[None]:
+    """The folder, made if needed and kept from other processes that would train into it."""
+    from filelock import FileLock, Timeout
+
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, and a zoo is a folder; choose another path")
+    # Asked before the training, not after it.
+    others = [] if is_zoo(folder) or not folder.exists() else [f.name for f in folder.iterdir() if f.name[0] != "."]
+    if others:
+        raise FileExistsError(f"{folder} holds {others[0]!r} and is no zoo; choose a folder that is new, empty or a zoo")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"another process is training into {folder}; wait for it or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# -- the zoo -----------------------------------------------------------------------------------------------------------
+
+
+def _contents(recipe: Recipe, trained: list[TrainedModel], device: str) -> ZooContents:
+    """All rows of the zoo, from the trained models in the recipe's order."""
+    import torch
+
+    import zoobench
+    from zoobench.generators.training import METRICS
+
+    models, epochs = recipe.models(), recipe.epochs
+    weights = np.stack([model.weights for model in trained], axis=1).reshape(-1, trained[0].weights.shape[1])
+    metrics = np.stack([model.metrics for model in trained], axis=1).reshape(-1, len(METRICS))
+    names = [model.name for model in models]
+    table = pd.DataFrame(
+        {
+            "model": pd.Categorical.from_codes(np.tile(np.arange(len(names)), len(epochs)), categories=names),
+            "epoch": np.repeat(np.array(epochs, dtype=np.int32), len(names)),
+        }
+    )
+    for column, metric in enumerate(METRICS):
+        table[metric] = metrics[:, column]
+    table["ggap"] = table["train_acc"] - table["test_acc"]
+    for axis in HYPERPARAMETERS:
+        values = [model.hyperparameters[axis] for model in models] * len(epochs)
+        table[axis] = pd.Categorical(values) if axis in CATEGORICAL else np.array(values, dtype=np.float64)
+    table["seed"] = np.tile(np.array([model.seed for model in models], dtype=np.int64), len(epochs))
+    provenance: dict[str, Any] = {
+        "source": "trained by zoobench",
+        "zoobench": zoobench.__version__,
+        "torch": torch.__version__,
+        "device": device,
+    }
+    return ZooContents(
+        name=str(recipe.name),
+        weights=weights,
+        properties=table,
+        layout=_layout(recipe),
+        provenance=provenance,
+        recipe=recipe.to_dict(),
+    )
+
+
+def _layout(recipe: Recipe) -> WeightLayout:
+    return WeightLayout.from_architecture(recipe.architecture, channels=DATASETS[recipe.dataset])
+
+
+def _loaded(folder: Path) -> Zoo:
+    from zoobench.loading import load_zoo
+
+    zoo: Zoo = load_zoo(folder)
+    return zoo
+
+
+def _resolve_device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cpu"
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device {device!r} is unknown; use 'auto', 'cpu' or 'cuda'") from None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} cannot train zoos; use 'auto', 'cpu' or 'cuda'")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} is not available on this machine (no CUDA); use 'cpu' or 'auto'")
+    return device

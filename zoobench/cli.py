@@ -1,0 +1,262 @@
+"""The ``zoobench`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoobench.errors import ZooFormatError
+
+#: Exit codes: what the user asked for cannot be asked, or it could not be done.
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 for a failure, 2 for wrong arguments, 130 after Ctrl-C.
+
+    Examples
+    --------
+    >>> from zoobench.cli import main
+    >>> main(["list", "--dataset", "digits", "--format", "csv"])  # doctest: +ELLIPSIS
+    name,dataset,architecture,variant,n_models,...
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough. Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished is kept", INTERRUPTED)
+    except (ZooFormatError, OSError, MemoryError) as error:
+        return _say(str(error) or type(error).__name__, FAILURE)
+    except _CheckFailed as error:
+        return _say(str(error), FAILURE)
+    except (ValueError, TypeError, ImportError) as error:
+        return _say(str(error), USAGE)
+    return 0
+
+
+_LEGEND = """\
+How well a probe reads a property of a network off its weights: R2 for numbers, accuracy for names; 1 is perfect.
+Models are split 70/15/15. Linear probes are fitted on train, and the penalty of a regression is chosen on val.
+* is the best test score among probes that see weights. "hyper-parameters only" sees none: it is gradient boosting on
+what the models were trained with, and tells how much of a score the weights are needed for."""
+
+
+class _CheckFailed(Exception):
+    """What was checked does not hold."""
+
+
+def _say(message: str, code: int) -> int:
+    print(f"zoobench: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+# -- what each command does --------------------------------------------------------------------------------------------
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from zoobench.fetch import list_zoos
+
+    table = list_zoos(dataset=arguments.dataset, architecture=arguments.architecture, variant=arguments.variant)
+    print(table.to_csv(index=False).rstrip("\n") if arguments.format == "csv" else table.to_string(index=False))
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    zoo = _zoo(arguments.zoo, epochs=None, properties="all")
+    print(zoo.DESCR)
+    print()
+    print(repr(zoo))
+    parts = {part: zoo.groups[zoo.split == part] for part in ("train", "val", "test")}
+    print("Models: " + ", ".join(f"{len(set(groups))} {part}" for part, groups in parts.items()))
+    print("\nLayers")
+    for layer in zoo.layout.layers:
+        shapes = ", ".join(f"{tensor.role} {'x'.join(map(str, tensor.shape))}" for tensor in layer.tensors)
+        print(f"  {layer.slice.start:>8}  {layer.name:<18}{layer.kind:<12}{shapes}")
+    print("\nProperties")
+    for name, column in zoo.properties.items():
+        if name in ("model", "split", "split_published"):
+            continue
+        values = sorted(column.dropna().unique())
+        if len(values) > 8:
+            spread = " ".join(f"{column.quantile(q):.4g}" for q in (0, 0.25, 0.5, 0.75, 1))
+            print(f"  {name:<14}min, quartiles, max: {spread}")
+        else:
+            print(f"  {name:<14}{', '.join(str(value) for value in values)}")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from zoobench.loading import load_zoo
+    from zoobench.store import save_zoo
+
+    out = Path(arguments.out)
+    zoo = load_zoo(arguments.source, epochs=arguments.epochs, properties="epoch", drop_nan=False)
+    save_zoo(zoo, out)
+    print(f"{out}: {len(zoo.properties)} states of {zoo.properties['model'].nunique()} models")
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from zoobench.generators.population import find_recipe, make_zoo
+
+    recipe = find_recipe(arguments.recipe)
+    if arguments.dry_run:
+        print(f"{recipe.n_models} models of {recipe.n_epochs} epochs, {recipe.n_states} states to keep")
+        return
+    out = Path(arguments.out or Path(arguments.recipe).stem)
+    zoo = make_zoo(recipe, device=arguments.device, n_jobs=arguments.n_jobs, out=out, resume=not arguments.start_afresh)
+    print(f"{out}: {zoo!r}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from zoobench.benchmark.results import run_paper, save_result
+    from zoobench.benchmark.tables import describe, render
+    from zoobench.datasets_registry.cards import find_card, read_cards
+
+    names = [find_card(zoo).name for zoo in arguments.zoos]
+    names = names or [card.name for card in read_cards().values() if card.bundled]
+    results = []
+    for name in tqdm(names, desc="benchmark", unit="zoo"):
+        results.append(run_paper(name))
+        if arguments.out:
+            save_result(results[-1], Path(arguments.out))
+    for result in results:
+        print(f"\n{describe(result)}")
+        print(render(_frame(result), arguments.format))
+    if arguments.format == "text":
+        print(f"\n{_LEGEND}")
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    from zoobench.benchmark.paper import paper_table
+    from zoobench.benchmark.tables import render
+
+    zoo = _zoo(arguments.zoo, epochs=arguments.epochs, properties="epoch")
+    print(render(paper_table(zoo, features=tuple(arguments.features)), arguments.format))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from zoobench.benchmark.results import RESULTS, differences, load_result, run_paper
+    from zoobench.datasets_registry.cards import read_cards
+    from zoobench.store import check_zoo
+
+    for path in arguments.paths:
+        index = check_zoo(path)
+        print(f"{path}: every byte of {index['n_states']} states x {index['n_weights']} weights is as it was written")
+    if arguments.paths:
+        return
+    said: list[str] = []
+    names = [card.name for card in read_cards().values() if card.bundled]
+    for name in tqdm(names, desc="check", unit="zoo"):
+        check_zoo(read_cards()[name].bundled)  # type: ignore[arg-type]
+        said += differences(run_paper(name), load_result(RESULTS / f"{name}.json"))
+    if said:
+        raise _CheckFailed("; ".join(said))
+    print(f"{len(names)} bundled zoos are whole, and their benchmark gives the committed results")
+
+
+def _zoo(name: str, **selection: Any) -> Any:
+    """A zoo by path, where there is one, else by name."""
+    from zoobench.fetch import fetch_zoo
+    from zoobench.loading import load_zoo
+
+    by_path = os.sep in name or Path(name).exists()
+    return load_zoo(name, **selection) if by_path else fetch_zoo(name, **selection)
+
+
+def _frame(result: dict[str, Any]) -> Any:
+    from zoobench.benchmark.results import to_frame
+
+    return to_frame([result])
+
+
+# -- how it is called --------------------------------------------------------------------------------------------------
+
+
+def _epochs(text: str) -> str | list[int]:
+    if text == "last":
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'last' nor numbers such as 5,25,50") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    from zoobench import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="zoobench", description="Model zoos as data: list them, convert them, train them, learn from them."
+    )
+    parser.add_argument("--version", action="version", version=f"zoobench {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub.set_defaults(run=run)
+        return sub
+
+    epochs = {"type": _epochs, "metavar": "EPOCHS", "help": "'last', or numbers such as 5,25,50 (default: all)"}
+    styles = {"choices": ("text", "markdown", "latex", "csv"), "default": "text", "help": "default: text"}
+
+    sub = command("list", _list, "the zoos that can be fetched by name")
+    for axis in ("dataset", "architecture", "variant"):
+        sub.add_argument(f"--{axis}", help=f"only zoos of this {axis}")
+    sub.add_argument("--format", choices=("text", "csv"), default="text", help="default: text")
+
+    sub = command("info", _info, "what a zoo is: description, layers, properties")
+    sub.add_argument("zoo", metavar="ZOO", help="a zoo's name, or a path")
+
+    sub = command("convert", _convert, "turn a raw experiment or a preprocessed .pt into the zoo format")
+    sub.add_argument("source", metavar="SOURCE", help="folder, zip, tar, or .pt file")
+    sub.add_argument("out", metavar="OUT", help="folder to write")
+    sub.add_argument("--epochs", **epochs)  # type: ignore[arg-type]
+
+    sub = command("generate", _generate, "train a zoo from a recipe")
+    sub.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a TOML file")
+    sub.add_argument("--out", help="folder to write (default: the recipe's name, in this folder)")
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    sub.add_argument("--n-jobs", type=int, help="models trained side by side (default: joblib's own)")
+    sub.add_argument("--start-afresh", action="store_true", help="train again what an earlier run has finished")
+    sub.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+
+    sub = command("run", _run, "run the paper's benchmark on zoos of the registry and print its table")
+    sub.add_argument("zoos", metavar="ZOO", nargs="*", help="names of zoos (default: all bundled ones)")
+    sub.add_argument("--out", help="folder for the results as JSON, one file a zoo")
+    sub.add_argument("--format", **styles)  # type: ignore[arg-type]
+
+    sub = command("table", _table, "the paper's table of any zoo")
+    sub.add_argument("zoo", metavar="ZOO", help="a zoo's name, or a path")
+    sub.add_argument("--epochs", **epochs)  # type: ignore[arg-type]
+    sub.add_argument(
+        "--features",
+        nargs="+",
+        default=["weights", "statistics"],
+        choices=("weights", "statistics", "hyperparameters"),
+        help="default: weights statistics",
+    )
+    sub.add_argument("--format", **styles)  # type: ignore[arg-type]
+
+    sub = command("check", _check, "compare a zoo with its checksums, or the bundled zoos with their committed results")
+    sub.add_argument("paths", metavar="PATH", nargs="*", help="folders in the zoo format (default: what is bundled)")
+    return parser

@@ -7,6 +7,7 @@ section 3 and appendix.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -167,7 +168,7 @@ def initialise(module: nn.Module, init: str, generator: torch.Generator) -> None
     ValueError
         If the scheme is unknown.
     """
-    schemes = {
+    schemes: dict[str, Callable[..., torch.Tensor]] = {
         "uniform": nn.init.uniform_,
         "normal": nn.init.normal_,
         "kaiming_uniform": nn.init.kaiming_uniform_,

@@ -107,8 +107,8 @@ def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, r
     parts.mkdir(exist_ok=True)
     models = recipe.models()
     missing = [model for model in models if read_part(parts, recipe, model) is None]
-    for name, trained in _train(recipe, missing, device, n_jobs, n_done=len(models) - len(missing), parts=parts):
-        del name, trained  # On disk already; kept here, a large zoo would fill the memory twice.
+    for _ in _train(recipe, missing, device, n_jobs, n_done=len(models) - len(missing), parts=parts):
+        pass  # On disk already; kept here, a large zoo would fill the memory twice.
     finished = [read_part(parts, recipe, model) for model in models]
     lost = sum(part is None for part in finished)
     if lost:
@@ -133,9 +133,7 @@ def _train(
     # Processes, because the Python part of the training loop is what takes the time.
     parallel = Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator_unordered")
     results = parallel(delayed(_train_one)(recipe, model, device, parts) for model in models)
-    yield from tqdm(
-        results, total=n_done + len(models), initial=n_done, desc=f"training {recipe.name}", unit="model"
-    )
+    yield from tqdm(results, total=n_done + len(models), initial=n_done, desc=f"training {recipe.name}", unit="model")
 
 
 def _train_one(recipe: Recipe, model: ModelSettings, device: str, parts: Path | None) -> tuple[str, TrainedModel]:
@@ -164,7 +162,10 @@ def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: Train
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(
-                file, weights=trained.weights, metrics=trained.metrics, fingerprint=np.array(_fingerprint(recipe, model))
+                file,
+                weights=trained.weights,
+                metrics=trained.metrics,
+                fingerprint=np.array(_fingerprint(recipe, model)),
             )
             file.flush()
             os.fsync(file.fileno())
@@ -179,7 +180,6 @@ def read_part(parts: Path, recipe: Recipe, model: ModelSettings) -> TrainedModel
     """A finished model, or None if there is none, or one of other settings, or a damaged one."""
     from zoobench.generators.training import METRICS, TrainedModel
 
-    layout = _layout(recipe)
     try:
         with np.load(_part_path(parts, model), allow_pickle=False) as file:
             weights, metrics, fingerprint = file["weights"], file["metrics"], str(file["fingerprint"])
@@ -188,7 +188,7 @@ def read_part(parts: Path, recipe: Recipe, model: ModelSettings) -> TrainedModel
     n_checkpoints = len(recipe.epochs)
     if (
         fingerprint != _fingerprint(recipe, model)
-        or weights.shape != (n_checkpoints, layout.n_weights)
+        or weights.shape != (n_checkpoints, _layout(recipe).n_weights)
         or weights.dtype != np.float32
         or metrics.shape != (n_checkpoints, len(METRICS))
     ):
@@ -224,7 +224,9 @@ def _training_into(folder: Path) -> Iterator[None]:
     # Asked before the training, not after it.
     others = [] if is_zoo(folder) or not folder.exists() else [f.name for f in folder.iterdir() if f.name[0] != "."]
     if others:
-        raise FileExistsError(f"{folder} holds {others[0]!r} and is no zoo; choose a folder that is new, empty or a zoo")
+        raise FileExistsError(
+            f"{folder} holds {others[0]!r} and is no zoo; choose a folder that is new, empty or a zoo"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".training.lock")
     try:

@@ -165,8 +165,8 @@ class Recipe:
         object.__setattr__(self, "checkpoint_epochs", _checked_epochs(self.checkpoint_epochs, self.n_epochs))
         if self.name is None:
             object.__setattr__(self, "name", f"{self.dataset}_{self.architecture}")
-        elif not isinstance(self.name, str) or not self.name.strip():
-            raise ValueError(f"the name of a recipe must be a text that is not empty, not {self.name!r}")
+        elif not str(self.name).strip():
+            raise ValueError(f"the name of a recipe must not be empty, but is {self.name!r}")
 
     def __hash__(self) -> int:
         return hash(repr(self.to_dict()))
@@ -299,7 +299,9 @@ def find_recipe(recipe: Recipe | str | Path) -> Recipe:
         return Recipe.from_toml(recipe)
     bundled = {path.stem: path for path in sorted(RECIPE_FOLDER.glob("*.toml"))}
     if str(recipe) not in bundled:
-        raise ValueError(f"no recipe is named {str(recipe)!r}{_hint(str(recipe), bundled)}; or give the path of a TOML file")
+        raise ValueError(
+            f"no recipe is named {str(recipe)!r}{_hint(str(recipe), bundled)}; or give the path of a TOML file"
+        )
     return Recipe.from_toml(bundled[str(recipe)])
 
 
@@ -371,7 +373,7 @@ def _seeds_from_table(table: Mapping[str, Any]) -> Sequence[int] | RandomSeeds:
         return RandomSeeds(table["random"])
     if set(table) == {"first", "last"} and all(_is_int(value) for value in table.values()):
         return range(table["first"], table["last"] + 1)
-    raise ValueError(f'seeds must be a list, {{first = 1, last = 40}} or {{random = 10}}, not {dict(table)!r}')
+    raise ValueError(f"seeds must be a list, {{first = 1, last = 40}} or {{random = 10}}, not {dict(table)!r}")
 
 
 def _is_int(value: Any) -> bool:

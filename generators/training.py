@@ -114,9 +114,7 @@ def _optimizer(settings: ModelSettings, module: nn.Module) -> torch.optim.Optimi
     parameters = list(module.parameters())
     if values["optimizer"] == "adam":
         return torch.optim.Adam(parameters, lr=values["lr"], weight_decay=values["weight_decay"], fused=True)
-    return torch.optim.SGD(
-        parameters, lr=values["lr"], momentum=0.9, weight_decay=values["weight_decay"], fused=True
-    )
+    return torch.optim.SGD(parameters, lr=values["lr"], momentum=0.9, weight_decay=values["weight_decay"], fused=True)
 
 
 def _train_epoch(

@@ -82,7 +82,11 @@ def test_random_seeds_of_a_combination_do_not_hang_on_the_others():
         recipe = Recipe(grid={"activation": activations}, seeds=RandomSeeds(n))
         return {(m.hyperparameters["activation"], m.seed) for m in recipe.models()}
 
-    few, more_axes, more_seeds = trained(["tanh", "relu"], 2), trained(["gelu", "tanh", "relu"], 2), trained(["tanh", "relu"], 5)
+    few, more_axes, more_seeds = (
+        trained(["tanh", "relu"], 2),
+        trained(["gelu", "tanh", "relu"], 2),
+        trained(["tanh", "relu"], 5),
+    )
     assert len(few) == 4
     assert len({seed for _, seed in few}) == 4
     assert few < more_axes
@@ -136,7 +140,7 @@ def test_random_seeds_need_a_positive_number(n):
 def test_a_toml_file_is_a_recipe(tmp_path):
     """Every setting can be written in TOML; the file's stem is the name unless it gives one."""
     path = tmp_path / "mine.toml"
-    path.write_text('seeds = {first = 2, last = 4}\nn_epochs = 2\ncheckpoint_epochs = [2, 0]\n[grid]\nlr = [0.01]\n')
+    path.write_text("seeds = {first = 2, last = 4}\nn_epochs = 2\ncheckpoint_epochs = [2, 0]\n[grid]\nlr = [0.01]\n")
     recipe = Recipe.from_toml(path)
     assert recipe == Recipe(seeds=[2, 3, 4], n_epochs=2, checkpoint_epochs=[0, 2], grid={"lr": [0.01]}, name="mine")
     path.write_text('seeds = {random = 3}\nname = "other"\n')

@@ -80,9 +80,14 @@ class ZipDirectory:
     def name(self, index: int) -> str:
         """The member's name, as the zip gives it."""
         try:
-            return str(self._raw_name(index), "utf-8" if self.flags[index] & 0x800 else "cp437")
+            return self.raw_name(index).decode("utf-8" if self.flags[index] & 0x800 else "cp437")
         except UnicodeDecodeError:
             raise ZooFormatError(f"the name of zip member {index} is not UTF-8, as it claims") from None
+
+    def raw_name(self, index: int) -> bytes:
+        """The bytes of the member's name."""
+        start = int(self.name_start[index])
+        return self.buffer[start : start + int(self.name_length[index])]
 
     def find(self, name: bytes, *, tail: bool = False) -> list[int]:
         """Members of that name, or with ``tail`` those whose names end so: without listing them all."""
@@ -156,16 +161,12 @@ class ZipDirectory:
             raise ZooFormatError("is damaged: a member reaches beyond the file")
         return starts
 
-    def _raw_name(self, index: int) -> memoryview:
-        start = int(self.name_start[index])
-        return self.view[start : start + int(self.name_length[index])]
-
     def _data_start(self, index: int) -> int:
         header = int(self.offset[index])
         if header + 30 > self._start or self.view[header : header + 4] != b"PK\x03\x04":
             raise ZooFormatError("is damaged: it has no header where the zip's directory says")
         name_length, extra_length = _LOCAL_LENGTHS.unpack_from(self.view, header + 26)
-        if self.view[header + 30 : header + 30 + name_length] != self._raw_name(index):
+        if self.view[header + 30 : header + 30 + name_length] != self.raw_name(index):
             raise ZooFormatError("is damaged: its name in the zip's directory differs from that in its header")
         start = header + 30 + int(name_length) + int(extra_length)
         if start + int(self.packed[index]) > self._start:

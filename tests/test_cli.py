@@ -1,0 +1,150 @@
+"""The zoobench command: what users see, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from zoobench.cli import main
+from zoobench.store import write_zoo
+from zoo_samples import sample_contents
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as stop:  # argparse
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_and_info(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Both print what the zoos are, by name and by path."""
+    code, out, _ = run(capsys, "list")
+    assert (code, out.count("digits_cnn_s")) == (0, 2)
+    code, out, _ = run(capsys, "info", "digits_cnn_s")
+    assert code == 0
+    for text in ("200 models", "CC-BY-4.0", "module_list.0", "8x1x5x5", "test_acc"):
+        assert text in out
+    code, out, _ = run(capsys, "info", write_zoo(tmp_path / "zoo", sample_contents()))
+    assert code == 0
+    assert "60 states of 20 models" in out
+
+
+def test_convert_then_table(capsys: pytest.CaptureFixture[str], data_dir: Path, tmp_path: Path) -> None:
+    """A published file becomes a zoo folder, which gives a table; so does the file itself."""
+    out_folder = tmp_path / "zoo"
+    code, out, _ = run(capsys, "convert", data_dir / "tune_zoo_digits_uniform.zip", out_folder, "--epochs", "1,5,10")
+    assert (code, "120 states of 40 models" in out) == (0, True)
+    code, out, _ = run(capsys, "check", out_folder)
+    assert code == 0
+    code, out, _ = run(capsys, "table", out_folder, "--format", "csv")
+    assert code == 0
+    assert out.startswith("features,property,metric,train,val,test\nweights,test_acc,R2,")
+    code, out, _ = run(capsys, "table", data_dir / "dataset_digits_seed.pt", "--features", "statistics", "--format", "markdown")
+    reference = json.loads((data_dir / "reference_results_seed.json").read_text())
+    assert f"**{reference['statistics']['test_acc']['test']:.3f}**" in out
+
+
+@pytest.mark.slow
+def test_main_job_prints_a_table_and_keeps_results(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`zoobench run` on one zoo: every property, each part of the split, the reference row, and JSON on request."""
+    code, out, _ = run(capsys, "run", "digits_cnn_s_hyp_rand", "--out", tmp_path)
+    assert code == 0
+    for text in ("test accuracy", "generalisation gap", "activation", "hyper-parameters only", "CC-BY-4.0", "train", "val"):
+        assert text in out
+    result = json.loads((tmp_path / "digits_cnn_s_hyp_rand.json").read_text())
+    assert {row["features"] for row in result["rows"]} == {"weights", "statistics", "hyperparameters"}
+    assert len({row["property"] for row in result["rows"]}) == 9
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["info", "digit_cnn_s"], 2, "unknown zoo 'digit_cnn_s'; did you mean"),
+        (["list", "--dataset", "x"], 2, "no zoo has dataset 'x'"),
+        (["info", "no/such/path"], 1, "there is no file or folder"),
+        (["convert", "no/such/path", "out"], 1, "there is no file or folder"),
+        (["table", "digits_cnn_s", "--epochs", "4"], 2, "no epoch 4; it has epochs 5, 25, 50"),
+        (["table", "digits_cnn_s", "--epochs", "x"], 2, "neither 'last' nor numbers"),
+        (["table", "digits_cnn_s", "--features", "hyperparameters"], 2, "hyper-parameters"),
+        (["run", "nothing"], 2, "unknown zoo"),
+        (["generate", "nothing"], 2, "nothing"),
+        (["generate", "digits_cnn_s_seed", "--device", "tpu", "--out", "x"], 2, "device 'tpu'"),
+        (["check", "."], 1, "zoo.json"),
+        ([], 2, "usage"),
+        (["nonsense"], 2, "invalid choice"),
+    ],
+)
+def test_every_error_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], code: int, message: str
+) -> None:
+    """Wrong arguments exit with 2, failures with 1; the message is on stderr, and never a traceback."""
+    monkeypatch.chdir(tmp_path)
+    found, _, err = run(capsys, *argv)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_check_finds_a_changed_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One changed byte makes `zoobench check` fail and name the file."""
+    folder = write_zoo(tmp_path / "zoo", sample_contents())
+    path = next(folder.glob("weights-*"))
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    code, _, err = run(capsys, "check", folder)
+    assert code == 1
+    assert path.name in err
+
+
+def test_generate_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a recipe would train is said before anything is trained."""
+    code, out, _ = run(capsys, "generate", "digits_cnn_s_seed", "--dry-run")
+    assert (code, out) == (0, "200 models of 50 epochs, 600 states to keep\n")
+
+
+def test_generate_trains_a_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A recipe file of one's own becomes a zoo folder; a second run finds it done."""
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('dataset = "digits"\narchitecture = "cnn_s"\nseeds = [1, 2]\nn_epochs = 1\nbatch_size = 100\n')
+    for _ in range(2):
+        code, out, _ = run(capsys, "generate", recipe, "--out", tmp_path / "zoo")
+        assert code == 0
+        assert "4 states of 2 models" in out
+
+
+def test_pipe_that_is_closed_early() -> None:
+    """`zoobench list | head -1` ends quietly."""
+    script = f"{sys.executable} -m zoobench info digits_cnn_s | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("digits_cnn_s_seed")
+
+
+def test_interrupt_is_no_traceback(tmp_path: Path) -> None:
+    """Ctrl-C during training ends soon, says that work is kept, and the next run goes on."""
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('dataset = "digits"\narchitecture = "cnn_s"\nseeds = [1, 2, 3, 4]\nn_epochs = 200\nbatch_size = 10\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoobench", "generate", str(recipe), "--out", str(tmp_path / "zoo")],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while not (tmp_path / "zoo" / ".models").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err

@@ -1,0 +1,83 @@
+"""fetch_zoo and list_zoos: one line from a name to data, without a network and without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoobench import clear_data_home, fetch_zoo, get_data_home, list_zoos
+from zoobench.store import write_zoo
+from zoo_samples import sample_contents
+
+
+def test_one_line_gives_data_and_target() -> None:
+    """The sentence of the README works, in each of its spellings."""
+    X, y = fetch_zoo("digits_cnn_s", return_X_y=True)
+    assert X.shape == (600, 2464)
+    assert X.dtype == np.float32
+    assert y.shape == (600,)
+    assert ((y >= 0) & (y <= 1)).all()
+    full = fetch_zoo("digits_cnn_s_seed")
+    assert np.array_equal(full.data, X)
+    assert fetch_zoo("digits_cnn_s", variant="hyp_rand").card["name"] == "digits_cnn_s_hyp_rand"
+
+
+def test_fetched_zoo_shows_its_licence() -> None:
+    """Whoever uses the data sees the licence and what to cite."""
+    zoo = fetch_zoo("digits_cnn_s")
+    assert "CC-BY-4.0" in zoo.DESCR
+    assert "arXiv 2209.14764" in zoo.DESCR
+    assert zoo.card["licence"] == "CC-BY-4.0"
+
+
+def test_subsets_are_disjoint_by_model_and_complete() -> None:
+    """train, val and test share no model and together are the zoo."""
+    parts = [fetch_zoo("digits_cnn_s_hyp_rand", subset=part) for part in ("train", "val", "test")]
+    models = [set(part.groups) for part in parts]
+    assert not (models[0] & models[1] or models[0] & models[2] or models[1] & models[2])
+    assert sum(len(part.data) for part in parts) == len(fetch_zoo("digits_cnn_s_hyp_rand").data)
+
+
+def test_fetching_needs_no_torch_and_no_network() -> None:
+    """A fresh process fetches without importing torch or opening a socket."""
+    script = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('the network was used')\n"
+        "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
+        "import zoobench\n"
+        "zoobench.fetch_zoo('digits_cnn_s')\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_list_zoos() -> None:
+    """One row a zoo with the documented columns; filters narrow it; unknown values are named."""
+    table = list_zoos()
+    assert list(table.columns) == [
+        "name", "dataset", "architecture", "variant", "n_models", "n_epochs", "n_weights", "source", "cached", "licence",
+    ]  # fmt: skip
+    assert list(list_zoos(variant="hyp_rand", dataset="digits")["name"]) == ["digits_cnn_s_hyp_rand"]
+    assert set(list_zoos(cached=True)["name"]) >= {"digits_cnn_s_seed", "digits_cnn_s_hyp_rand"}
+    assert len(list_zoos(cached=True)) + len(list_zoos(cached=False)) == len(table)
+    with pytest.raises(ValueError, match="no zoo has dataset 'digit'; there is"):
+        list_zoos(dataset="digit")
+
+
+def test_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argument before environment before the system's cache folder; clearing deletes zoos and nothing else."""
+    monkeypatch.setenv("ZOOBENCH_DATA", str(tmp_path / "env"))
+    assert get_data_home() == tmp_path / "env"
+    assert get_data_home(tmp_path / "arg") == tmp_path / "arg"
+    monkeypatch.delenv("ZOOBENCH_DATA")
+    assert "zoobench" in str(get_data_home())
+    home = tmp_path / "home"
+    write_zoo(home / "a zoo", sample_contents(2, (1,)))
+    (home / "notes.txt").write_text("mine")
+    clear_data_home(home)
+    assert [f.name for f in home.iterdir()] == ["notes.txt"]
+    clear_data_home(tmp_path / "nothing there")

@@ -1,0 +1,94 @@
+"""Rows of weights that come in any order and leave in another, without a second copy of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zoobench.errors import ZooFormatError
+
+_GROWTH = 1 << 26
+
+
+class WeightRows:
+    """A matrix that is filled row by row.
+
+    Parameters
+    ----------
+    n_weights : int
+        Length of a row.
+    expected : int
+        How many rows will come at most, 0 if that is unknown: then the matrix grows by 64 MB at a time, which the
+        operating system does by moving page tables, not by copying.
+
+    Raises
+    ------
+    ZooFormatError
+        If so many do not fit into memory.
+    """
+
+    def __init__(self, n_weights: int, expected: int = 0) -> None:
+        self._n_weights = n_weights
+        self._n_rows = 0
+        try:
+            self._matrix = np.empty((expected, n_weights), np.float32)
+        except (MemoryError, ValueError):
+            raise _too_large(expected, n_weights) from None
+        self._bytes = self._as_bytes()
+
+    def append(self, pieces: Sequence[memoryview]) -> int:
+        """Add a row, given as bytes in pieces one behind the other; returns its number."""
+        if self._n_rows == len(self._matrix):
+            self._resize(self._n_rows + max(1, _GROWTH // (4 * self._n_weights)))
+        self._n_rows += 1
+        self.replace(self._n_rows - 1, pieces)
+        return self._n_rows - 1
+
+    def replace(self, row: int, pieces: Sequence[memoryview]) -> None:
+        """Overwrite a row."""
+        position = 4 * self._n_weights * row
+        for piece in pieces:
+            stop = position + len(piece)
+            self._bytes[position:stop] = piece
+            position = stop
+
+    def finish(self, order: np.ndarray) -> np.ndarray:
+        """The matrix whose row i is the row ``order[i]`` that came; ``order`` names each row once."""
+        _permute(self._matrix, order)
+        self._resize(self._n_rows)
+        self._bytes.release()
+        return self._matrix
+
+    def _resize(self, n_rows: int) -> None:
+        self._bytes.release()
+        try:
+            self._matrix.resize((n_rows, self._n_weights), refcheck=False)
+        except (MemoryError, ValueError):
+            raise _too_large(n_rows, self._n_weights) from None
+        self._bytes = self._as_bytes()
+
+    def _as_bytes(self) -> memoryview:
+        # A view without elements cannot be cast.
+        return memoryview(self._matrix.reshape(-1)).cast("B") if self._matrix.size else memoryview(b"")
+
+
+def _permute(matrix: np.ndarray, order: np.ndarray) -> None:
+    """Sort rows in place, cycle by cycle, with room for one row."""
+    sources = order.tolist()
+    for first, source in enumerate(sources):
+        if source == first:
+            continue
+        held, row = matrix[first].copy(), first
+        while sources[row] != first:
+            matrix[row] = matrix[sources[row]]
+            sources[row], row = row, sources[row]
+        matrix[row] = held
+        sources[row] = row
+
+
+def _too_large(n_rows: int, n_weights: int) -> ZooFormatError:
+    return ZooFormatError(
+        f"{n_rows} states of {n_weights} weights need {4 * n_rows * n_weights / 1e9:.1f} GB, more memory than there is; "
+        "ask for fewer epochs or models"
+    )

@@ -1,0 +1,125 @@
+"""A file that torch.save wrote: a zip with one pickle and one record a tensor storage."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zoobench.errors import ZooFormatError
+from zoobench.readers.blocks import StateBlocks
+from zoobench.readers.tensors import Storage
+from zoobench.readers.unpickle import load_pickle
+from zoobench.readers.zipdir import Buffer, ZipDirectory
+
+_MOST_DIGITS = 18
+_LARGEST_PACKED_PICKLE = 1 << 26
+_LARGEST_STORAGE = 1 << 40
+
+
+def is_torch_file(directory: ZipDirectory) -> bool:
+    """Whether a zip is one that torch.save wrote: it has one ``<name>/data.pkl``."""
+    return _find_pickle(directory) is not None
+
+
+class TorchFile:
+    """What a torch file holds, without torch.
+
+    Parameters
+    ----------
+    directory : ZipDirectory
+        Of the file.
+
+    Raises
+    ------
+    ZooFormatError
+        If it is no torch file, or one from a big-endian machine.
+    """
+
+    def __init__(self, directory: ZipDirectory) -> None:
+        found = _find_pickle(directory)
+        if found is None:
+            raise ZooFormatError("is no torch file: it has no data.pkl")
+        self.directory = directory
+        self._pickle = found
+        self._root = directory.raw_name(found).removesuffix(b"data.pkl")
+        for index in directory.find(self._root + b"byteorder"):
+            order = bytes(directory.read(index, 16)).strip()
+            if order != b"little":
+                raise ZooFormatError(f"has byte order {order.decode('ascii', 'replace')!r}; only 'little' is read")
+        self._intact: set[str] = set()
+
+    def load(self, blocks: StateBlocks | None = None) -> Any:
+        """What its pickle holds; see :func:`~zoobench.readers.unpickle.load_pickle`."""
+        stored = self.directory.packed[self._pickle] == self.directory.size[self._pickle]
+        limit = len(self.directory.buffer) if stored else _LARGEST_PACKED_PICKLE
+        return load_pickle(self.directory.read(self._pickle, limit), blocks)
+
+    def read_storage(self, storage: Storage) -> memoryview:
+        """Bytes of a storage, checked once."""
+        size = storage.n_numbers * storage.dtype.itemsize
+        entry = int(self.entries(np.array([_record_number(storage.key)]))[0])
+        if self.directory.size[entry] != size:
+            raise ZooFormatError(
+                f"has a storage of {self.directory.size[entry]} bytes where its pickle says {size}"
+            )
+        if storage.key in self._intact and self.directory.method[entry] == 0:
+            start = int(self.directory.stored_starts(np.array([entry]))[0])
+            return self.directory.view[start : start + size]
+        content = self.directory.read(entry, _LARGEST_STORAGE)
+        self._intact.add(storage.key)
+        return content
+
+    def entries(self, numbers: np.ndarray) -> np.ndarray:
+        """Members of the zip that hold the storages of those numbers.
+
+        Raises
+        ------
+        ZooFormatError
+            If one is missing.
+        """
+        known, entries = self._numbered
+        places = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+        if not len(known) or np.any(known[places] != numbers):
+            raise ZooFormatError("is damaged: it lacks the storage of a tensor")
+        found: np.ndarray = entries[places]
+        return found
+
+    @cached_property
+    def _numbered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of all storages, sorted, and their members: read off a million names at once."""
+        directory, prefix = self.directory, self._root + b"data/"
+        numbers, entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for n_digits in range(1, _MOST_DIGITS + 1):
+            members = np.flatnonzero(directory.name_length == len(prefix) + n_digits)
+            if not len(members):
+                continue
+            windows = np.lib.stride_tricks.sliding_window_view(directory.bytes, len(prefix) + n_digits)
+            names = windows[directory.name_start[members]]
+            fits = (names[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1)
+            fits &= (names[:, len(prefix)] != ord("0")) | (n_digits == 1)
+            number = np.zeros(len(members), np.int64)
+            for column in names.T[len(prefix) :]:
+                fits &= (column >= ord("0")) & (column <= ord("9"))
+                number = 10 * number + column - ord("0")
+            numbers.append(number[fits])
+            entries.append(members[fits])
+        joined = np.concatenate(numbers)
+        order = np.argsort(joined, kind="stable")
+        if np.any(np.diff(joined[order]) == 0):
+            raise ZooFormatError("is damaged: it has two records for one storage")
+        return joined[order], np.concatenate(entries)[order]
+
+
+def _find_pickle(directory: ZipDirectory) -> int | None:
+    found = [index for index in directory.find(b"/data.pkl", tail=True) if directory.raw_name(index).count(b"/") == 1]
+    return found[0] if len(found) == 1 else None
+
+
+def _record_number(key: str) -> int:
+    if not key.isascii() or not key.isdecimal() or len(key) > _MOST_DIGITS or (key[0] == "0" and len(key) > 1):
+        raise ZooFormatError(f"is damaged: it has a storage called {key[:40]!r}")
+    return int(key)
+
+

@@ -35,7 +35,7 @@ format: $(DEV)  ## Mend style and formatting where a machine can
 	$(BIN)/ruff format
 
 benchmark: $(TEST)  ## Time what must be fast against its baselines
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o python_files='bench_*.py'
 
 clean:  ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -82,7 +82,7 @@ def make_zoo(
     >>> from zoobench import make_zoo
     >>> from zoobench.generators import Recipe
     >>> make_zoo(Recipe(seeds=[1, 2], n_epochs=1, batch_size=100, name="tiny"))
-    Zoo(tiny: 4 states of 2 models, 2464 weights, epochs 0-1, target test_acc)
+    Zoo(tiny: 4 states of 2 models, 2464 weights, epochs 0, 1, target test_acc)
     """
     recipe = find_recipe(recipe)
     device = _resolve_device(device)

@@ -1,4 +1,4 @@
-"""What every test relies on: one thread, a data folder of its own, and no network unless asked for."""
+"""What every test relies on: one thread, repeatable examples, a data folder of its own, no network unless asked for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before numpy and torch load: the suite runs in several processes, whose threads would only get in each other's way.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
+
+# The same examples in each run, and no clock: whether the suite passes must not depend on luck or on a busy machine.
+hypothesis.settings.register_profile(
+    "zoobench", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("zoobench")
 
 _DATA_HOME = pytest.StashKey[str]()
 

@@ -27,7 +27,7 @@ FOLDERS = {
 }
 
 #: Quick tests of every kind: of code alone, of files in tests/data, of data in the package.
-QUICK_TESTS = ("test_layout.py", "test_store.py", "test_zoo.py", "test_registry.py")
+QUICK_TESTS = ("test_layout.py", "test_zoo.py", "test_registry.py", "test_fetch.py")
 
 
 def normalised(requirement: str) -> str:

@@ -95,7 +95,7 @@ class CheckpointReader:
             raise ZooFormatError("holds no state_dict of tensors")
         structure = Structure([(name, tensor.shape) for name, tensor in state.items()])
         tensors: list[Tensor] = list(state.values())
-        vector = join_tensors(tensors, file.read_storage)
+        vector = join_tensors(tensors, file.storages(tensors))
         for index in range(len(directory)):
             directory.read(index, MAX_RATIO * len(content))
         storages = {tensor.storage.key for tensor in tensors}

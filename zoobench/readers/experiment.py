@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from zoobench.contents import ZooContents
 from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.properties import HYPERPARAMETERS
 from zoobench.readers.archive import Archive, Member
-from zoobench.readers.checkpoint import CheckpointReader, Structure
+from zoobench.readers.checkpoint import CheckpointReader
 from zoobench.readers.frame import column, property_frame
 from zoobench.readers.naming import naming, shortened
 from zoobench.readers.results import RESULT_KEYS, TrialNotes
-from zoobench.readers.rows import WeightRows
 from zoobench.readers.selection import EpochChoice
+from zoobench.readers.states import States
 
 #: What makes sense, in bytes: a result line has about 1.3 kB, and the largest published networks 45 MB.
 _LARGEST_PARAMS, _LARGEST_RESULTS, _LARGEST_CHECKPOINT = 1 << 20, 1 << 26, 1 << 33
@@ -44,13 +44,16 @@ class _Place(NamedTuple):
 
 
 class _Broken(NamedTuple):
-    trial: str
+    """A checkpoint that cannot be read."""
+
     epoch: int
+    trial: str
     reason: str
+    name: str
 
 
 def read_experiment(
-    archive: Archive, name: str, *, choice: EpochChoice, keep_model: KeepModel | None
+    archive: Archive, name: str, *, choice: EpochChoice, keep_model: KeepModel | None = None
 ) -> ZooContents:
     """A raw zoo.
 
@@ -63,7 +66,7 @@ def read_experiment(
     choice : EpochChoice
         Which epochs to read.
     keep_model : callable, optional
-        Says by a model's name whether to read it.
+        Says by a model's name whether to read it; by default all are.
 
     Returns
     -------
@@ -97,18 +100,15 @@ class _Experiment:
         self._choice = choice
         self._keep_model = keep_model
         self._kept: dict[str, bool] = {}
+        self._root: str | None = None
         self._notes: dict[tuple[str, str], TrialNotes] = defaultdict(TrialNotes)
-        self._names: dict[tuple[str, str, int], str] = {}
-        self._rows: dict[tuple[str, int], int] = {}
-        self._last: dict[str, int] = {}
+        self._found: dict[str, set[int]] = defaultdict(set)
         self._broken: list[_Broken] = []
         self._reader = CheckpointReader()
-        self._structures: list[Structure] = []
-        self._weights: WeightRows | None = None
-        self._expected = 0
+        self._states = States(last_only=choice.last)
 
     def places(self, members: Iterable[Member]) -> Iterator[_Place]:
-        """The members that belong to models that are kept."""
+        """Those members that say something about a model that is kept."""
         for member in members:
             match = _PLACE.fullmatch(member.name)
             if match is None:
@@ -123,14 +123,14 @@ class _Experiment:
     def plan(self, places: list[_Place]) -> list[_Place]:
         """The order in which to read what need not be read as it comes."""
         checkpoints = [place for place in places if place.notes is None]
-        self._choice.check({place.epoch for place in checkpoints})
-        if self._choice.last:
-            # The last ones first: then a model's others are read only where these are damaged.
-            checkpoints.sort(key=lambda place: (place.trial, -place.epoch))
-            self._expected = len({place.trial for place in checkpoints})
-            return [place for place in places if place.notes] + checkpoints
-        self._expected = sum(self._choice.wants(place.epoch) for place in checkpoints)
-        return places
+        self._choice.check(place.epoch for place in checkpoints)
+        if not self._choice.last:
+            self._states.expected = sum(self._choice.wants(place.epoch) for place in checkpoints)
+            return places
+        # The last ones first: a model's others are read only where its last are damaged.
+        self._states.expected = len({place.trial for place in checkpoints})
+        checkpoints.sort(key=lambda place: (place.trial, -place.epoch))
+        return [place for place in places if place.notes] + checkpoints
 
     def take(self, place: _Place) -> None:
         """Read a member, if it is wanted."""
@@ -139,26 +139,105 @@ class _Experiment:
             self._notes[root, trial].add_params(member.read(_LARGEST_PARAMS))
         elif notes == "result":
             self._notes[root, trial].add_results(member.read(_LARGEST_RESULTS))
+        elif self._root not in (None, root):
+            raise ZooFormatError(
+                f"belongs to experiment {shortened(root)!r}, but others to {shortened(self._root)!r}; "
+                "read them one by one"
+            )
+        elif epoch in self._found[trial]:
+            raise ZooFormatError(f"is a second checkpoint of epoch {epoch}")
         else:
-            if (root, trial, epoch) in self._names:
-                raise ZooFormatError(f"is a second checkpoint of epoch {epoch}, beside that in another folder")
-            self._names[root, trial, epoch] = member.name
-            if self._choice.wants(epoch) and self._last.get(trial, -1) < epoch:
-                self._read_checkpoint(place)
+            self._root = root
+            self._found[trial].add(epoch)
+            if self._choice.wants(epoch) and self._states.last_epoch(trial) < epoch:
+                self._read(place)
 
-    def _read_checkpoint(self, place: _Place) -> None:
+    def contents(self, name: str, form: str) -> ZooContents:
+        """The zoo, when all members have been seen."""
+        found = {epoch for epochs in self._found.values() for epoch in epochs}
+        if not found:
+            raise self._nothing_found()
+        self._choice.check(found)
+        if not len(self._states):
+            first = min(self._broken)
+            raise ZooFormatError(f"no checkpoint can be read; {shortened(first.name)} {first.reason}")
+        root = self._root or ""
+        models = sorted(self._found)
+        weights, codes, epochs, layout = self._states.finish(models)
+        notes = [self._notes.get((root, model), TrialNotes()) for model in models]
+        left_out = self._left_out({trial for other, trial in self._notes if other == root} | set(models))
+        return ZooContents(
+            name=root.rpartition("/")[2] or name,
+            weights=weights,
+            properties=property_frame(models, codes, epochs, _columns(notes, codes, epochs)),
+            layout=layout,
+            provenance={
+                "source": f"raw experiment ({form})",
+                "garbled_result_lines": sum(note.n_garbled for note in notes),
+                "left_out": left_out,
+            },
+            left_out=left_out,
+        )
+
+    def _keeps(self, trial: str) -> bool:
+        if trial not in self._kept:
+            self._kept[trial] = self._keep_model is None or bool(self._keep_model(trial))
+        return self._kept[trial]
+
+    def _read(self, place: _Place) -> None:
         try:
-            structure, pieces = self._reader.read(place.member.read(_LARGEST_CHECKPOINT))
+            checkpoint = self._reader.read(place.member.read(_LARGEST_CHECKPOINT))
         except UnsafeFileError:
             raise
         except FileNotFoundError:
-            del self._names[place.root, place.trial, place.epoch]
-            return
+            self._found[place.trial].remove(place.epoch)
         except ZooFormatError as error:
-            self._broken.append(_Broken(place.trial, place.epoch, str(error)))
-            return
-        if self._weights is None:
-            self._weights = WeightRows(structure.n_weights, self._expected)
-            self._structures = [structure]
-    """
-    """
+            self._broken.append(_Broken(place.epoch, place.trial, str(error), place.member.name))
+        else:
+            self._states.add(place.trial, place.epoch, checkpoint)
+
+    def _left_out(self, models: set[str]) -> dict[str, int]:
+        """Reason -> number of states."""
+        counts: Counter[str] = Counter()
+        # Damaged checkpoints before the last readable one were not asked for, and may not even have been tried.
+        broken = [item for item in sorted(self._broken) if self._states.last_epoch(item.trial) < item.epoch]
+        first = {item.reason: item.name for item in reversed(broken)}
+        for item in broken:
+            counts[f"damaged checkpoint: it {item.reason} (the first is {shortened(first[item.reason])})"] += 1
+        if self._choice.last:
+            missing = sum(not self._found[model] for model in models)
+        else:
+            expected = self._expected_epochs(len(models))
+            missing = sum(len(expected - self._found[model]) for model in models)
+        if missing:
+            counts["missing checkpoint"] = missing
+        return dict(counts)
+
+    def _expected_epochs(self, n_models: int) -> frozenset[int]:
+        """Epochs of which every model should have a checkpoint: those asked for, or those that most models have."""
+        if self._choice.asked is not None:
+            return self._choice.asked
+        having = Counter(epoch for epochs in self._found.values() for epoch in epochs)
+        return frozenset(epoch for epoch, count in having.items() if 2 * count >= n_models)
+
+    def _nothing_found(self) -> ValueError:
+        if self._kept and not any(self._kept.values()):
+            return ValueError(f"none of its {len(self._kept)} models is kept; the first is {min(self._kept)!r}")
+        return ZooFormatError(
+            "holds no checkpoints; expected a raw experiment, <experiment>/<trial>/checkpoint_<epoch>/checkpoints, or "
+            "a preprocessed .pt file"
+        )
+
+
+def _columns(notes: list[TrialNotes], codes: np.ndarray, epochs: np.ndarray) -> dict[str, Any]:
+    """Property columns of the states: the measurements of their epochs, the hyper-parameters of their models."""
+    missing = (np.nan,) * (len(RESULT_KEYS) + 1)
+    measured = [
+        notes[code].measured.get(epoch, missing) for code, epoch in zip(codes.tolist(), epochs.tolist(), strict=True)
+    ]
+    columns: dict[str, Any] = dict(zip((*RESULT_KEYS, "ggap"), np.array(measured, np.float64).T, strict=True))
+    for name in (*HYPERPARAMETERS, "seed"):
+        known = [note.hyperparameters or {} for note in notes]
+        if any(name in parameters for parameters in known):
+            columns[name] = column(name, [parameters.get(name) for parameters in known])[codes]
+    return columns

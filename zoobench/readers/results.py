@@ -39,13 +39,13 @@ class TrialNotes:
 
     def add_params(self, content: bytes | memoryview) -> None:
         """Take hyper-parameters from params.json, if it can be read."""
-        params = _json(bytes(content))
+        params = _json(str(content, "utf-8", "replace"))
         if isinstance(params, dict):
             self.hyperparameters = _hyperparameters(params)
 
     def add_results(self, content: bytes | memoryview) -> None:
         """Take measurements from result.json: of two lines for an epoch the later, as a resumed run writes them."""
-        for line in bytes(content).split(b"\n"):
+        for line in str(content, "utf-8", "replace").split("\n"):
             if not line.strip():
                 continue
             result = _json(line)
@@ -53,9 +53,9 @@ class TrialNotes:
             if not epoch.is_integer() or epoch < 0:
                 self.n_garbled += 1
                 continue
-            values = {canonical_name(key): measurement(value) for key, value in result.items()}
-            ggap = values.get("train_acc", math.nan) - values.get("test_acc", math.nan)
-            self.measured[int(epoch)] = (*(values.get(key, math.nan) for key in RESULT_KEYS), ggap)
+            named = {canonical_name(key): value for key, value in result.items()}
+            values = {key: measurement(key, named.get(key)) for key in RESULT_KEYS}
+            self.measured[int(epoch)] = (*values.values(), values["train_acc"] - values["test_acc"])
             # Every line repeats the configuration: that helps where a killed run left no params.json.
             if self.hyperparameters is None and isinstance(result.get("config"), dict):
                 self.hyperparameters = _hyperparameters(result["config"])
@@ -71,8 +71,8 @@ def number(value: Any) -> float:
         return math.nan
 
 
-def measurement(value: Any, name: str = "") -> float:
-    """A measured number; NaN also for what the published files write where nothing was measured."""
+def measurement(name: str, value: Any) -> float:
+    """A measured number; NaN also for what the published files hold where nothing was measured."""
     result = number(value)
     return math.nan if result == _MISSING or (name == "ggap" and result <= _LEAST_GGAP) else result
 
@@ -93,7 +93,7 @@ def _hyperparameters(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json(content: bytes) -> Any:
+def _json(content: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

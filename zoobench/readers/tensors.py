@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,28 +84,28 @@ def rebuild_tensor(
     return tensor
 
 
-def join_tensors(tensors: Sequence[Tensor], read_storage: Callable[[Storage], memoryview]) -> np.ndarray:
+def join_tensors(tensors: Sequence[Tensor], storages: Sequence[memoryview]) -> np.ndarray:
     """The weight vector of some tensors: row-major, one behind the other, float32.
 
     Parameters
     ----------
     tensors : sequence of Tensor
         In the order of the vector.
-    read_storage : callable
-        Gives the checked bytes of a storage.
+    storages : sequence of memoryview
+        Bytes of the storage of each.
 
     Returns
     -------
     ndarray of shape (n_weights,), float32
     """
-    available = sum({tensor.storage.key: tensor.storage.n_numbers for tensor in tensors}.values())
     total = sum(tensor.size for tensor in tensors)
+    available = sum({tensor.storage.key: tensor.storage.n_numbers for tensor in tensors}.values())
     if total > _MAX_SHARING * available:
         raise ZooFormatError(f"has tensors of {total} numbers in all, but storages of {available}")
     vector = np.empty(total, np.float32)
     position = 0
-    for tensor in tensors:
-        vector[position : position + tensor.size] = _numbers(tensor, read_storage(tensor.storage)).reshape(-1)
+    for tensor, content in zip(tensors, storages, strict=True):
+        vector[position : position + tensor.size] = _numbers(tensor, content).reshape(-1)
         position += tensor.size
     return vector
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from zoobench.errors import ZooFormatError
 from zoobench.readers.blocks import StateBlocks
-from zoobench.readers.tensors import Storage
+from zoobench.readers.tensors import Tensor
 from zoobench.readers.unpickle import load_pickle
 from zoobench.readers.zipdir import Buffer, ZipDirectory
 
@@ -48,7 +49,7 @@ class TorchFile:
             order = bytes(directory.read(index, 16)).strip()
             if order != b"little":
                 raise ZooFormatError(f"has byte order {order.decode('ascii', 'replace')!r}; only 'little' is read")
-        self._intact: set[str] = set()
+        self._intact: set[int] = set()
 
     def load(self, blocks: StateBlocks | None = None) -> Any:
         """What its pickle holds; see :func:`~zoobench.readers.unpickle.load_pickle`."""
@@ -56,20 +57,21 @@ class TorchFile:
         limit = len(self.directory.buffer) if stored else _LARGEST_PACKED_PICKLE
         return load_pickle(self.directory.read(self._pickle, limit), blocks)
 
-    def read_storage(self, storage: Storage) -> memoryview:
-        """Bytes of a storage, checked once."""
-        size = storage.n_numbers * storage.dtype.itemsize
-        entry = int(self.entries(np.array([_record_number(storage.key)]))[0])
-        if self.directory.size[entry] != size:
-            raise ZooFormatError(
-                f"has a storage of {self.directory.size[entry]} bytes where its pickle says {size}"
-            )
-        if storage.key in self._intact and self.directory.method[entry] == 0:
-            start = int(self.directory.stored_starts(np.array([entry]))[0])
-            return self.directory.view[start : start + size]
-        content = self.directory.read(entry, _LARGEST_STORAGE)
-        self._intact.add(storage.key)
-        return content
+    def storages(self, tensors: Sequence[Tensor]) -> list[memoryview]:
+        """Bytes of the storages of some tensors, stored ones checked once."""
+        entries = self.entries(np.array([_record_number(tensor.storage.key) for tensor in tensors], np.int64))
+        contents = []
+        for tensor, entry in zip(tensors, entries.tolist(), strict=True):
+            size = tensor.storage.n_numbers * tensor.storage.dtype.itemsize
+            if self.directory.size[entry] != size:
+                raise ZooFormatError(f"is damaged: a storage has not the {size} bytes that its pickle says")
+            if entry in self._intact:
+                contents.append(self.directory.packed_content(entry))
+                continue
+            contents.append(self.directory.read(entry, _LARGEST_STORAGE))
+            if self.directory.method[entry] == 0:
+                self._intact.add(entry)
+        return contents
 
     def entries(self, numbers: np.ndarray) -> np.ndarray:
         """Members of the zip that hold the storages of those numbers.
@@ -91,11 +93,12 @@ class TorchFile:
         """Numbers of all storages, sorted, and their members: read off a million names at once."""
         directory, prefix = self.directory, self._root + b"data/"
         numbers, entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for n_digits in range(1, _MOST_DIGITS + 1):
-            members = np.flatnonzero(directory.name_length == len(prefix) + n_digits)
-            if not len(members):
+        for length in np.unique(directory.name_length).tolist():
+            n_digits = length - len(prefix)
+            if not 1 <= n_digits <= _MOST_DIGITS:
                 continue
-            windows = np.lib.stride_tricks.sliding_window_view(directory.bytes, len(prefix) + n_digits)
+            members = np.flatnonzero(directory.name_length == length)
+            windows = np.lib.stride_tricks.sliding_window_view(directory.bytes, length)
             names = windows[directory.name_start[members]]
             fits = (names[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1)
             fits &= (names[:, len(prefix)] != ord("0")) | (n_digits == 1)

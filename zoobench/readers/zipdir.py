@@ -122,8 +122,7 @@ class ZipDirectory:
         size, packed, method = int(self.size[index]), int(self.packed[index]), int(self.method[index])
         if size > limit:
             raise ZooFormatError(f"is too large: the zip says {size} bytes, and at most {limit} make sense")
-        start = self._data_start(index)
-        content = self.view[start : start + packed]
+        content = self.packed_content(index)
         if method == _DEFLATED:
             if size > UNSUSPICIOUS_SIZE and size > MAX_RATIO * packed:
                 raise UnsafeFileError(f"is a decompression bomb: {packed} bytes that inflate to {size}")
@@ -133,6 +132,11 @@ class ZipDirectory:
         if len(content) != size or zlib.crc32(content) != self.crc[index]:
             raise ZooFormatError("fails its checksum")
         return content
+
+    def packed_content(self, index: int) -> memoryview:
+        """The bytes of a member as they lie in the zip, unchecked."""
+        start = self._data_start(index)
+        return self.view[start : start + int(self.packed[index])]
 
     def check_name(self, index: int) -> None:
         """Check the member's name against its second copy: no checksum covers a name."""

@@ -1,0 +1,2 @@
+"""stub"""
+from zoobench.estimators.statistics import WeightStatistics

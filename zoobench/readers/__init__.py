@@ -1,0 +1,92 @@
+"""Readers of foreign formats: the published raw experiments and preprocessed files.
+
+Nothing is unpacked, nothing is executed, and torch is not needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+from zoobench.contents import ZooContents
+from zoobench.errors import ZooFormatError
+from zoobench.readers.archive import FolderArchive, TarArchive, ZipArchive
+from zoobench.readers.checkpoint import not_a_zip
+from zoobench.readers.dataset_pt import read_dataset
+from zoobench.readers.experiment import read_experiment
+from zoobench.readers.naming import naming
+from zoobench.readers.selection import EpochChoice, Epochs
+from zoobench.readers.tarstream import BLOCK, decompressor_of, is_tar_header
+from zoobench.readers.torchfile import is_torch_file
+from zoobench.readers.zipdir import ZipDirectory
+
+
+def read_foreign(
+    path: str | PathLike[str], *, epochs: Epochs = None, keep_model: Callable[[str], bool] | None = None
+) -> ZooContents:
+    """Read a zoo in one of the published formats, told apart by content.
+
+    Parameters
+    ----------
+    path : path-like
+        A raw Ray Tune experiment (folder, zip, tar, compressed tar) or a preprocessed ``.pt`` file of the Model
+        Zoos' authors. An experiment may lie a folder down, beside other files.
+    epochs : None, "last" or collection of int, default=None
+        Which epochs to read: all, each model's last, or these.
+    keep_model : callable, optional
+        Says by a model's name whether to read it; by default all are read. What is not asked for is not read, but in
+        compressed tars, which have to be inflated as a whole.
+
+    Returns
+    -------
+    ZooContents
+        Rows sorted by epoch and then model; models by the name of their trial directory, in a ``.pt`` as they appear
+        in its train, validation and test part.
+
+    Raises
+    ------
+    ZooFormatError
+        If the file is damaged or of another kind.
+    UnsafeFileError
+        If it asks for more than data: a pickle that calls code, a member that leaves the archive, a link.
+    ValueError
+        If an epoch is asked for that no model has, or ``keep_model`` keeps none.
+    OSError
+        If it cannot be read at all.
+
+    Examples
+    --------
+    >>> from zoobench.readers import read_foreign
+    >>> read_foreign("tests/data/index_dict_small.json")
+    Traceback (most recent call last):
+        ...
+    zoobench.errors.ZooFormatError: tests/data/index_dict_small.json: is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file
+    """  # noqa: E501
+    choice = EpochChoice(epochs)
+    path = Path(path)
+    with naming(path):
+        contents = _read(path, choice, keep_model)
+    contents.filenames = [str(path)]
+    return contents
+
+
+def _read(path: Path, choice: EpochChoice, keep_model: Callable[[str], bool] | None) -> ZooContents:
+    if path.is_dir():
+        return read_experiment(FolderArchive(path), path.resolve().name, choice=choice, keep_model=keep_model)
+    with path.open("rb") as file:
+        head = file.read(BLOCK)
+        if head.startswith(b"PK"):
+            directory = ZipDirectory(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            if is_torch_file(directory):
+                return read_dataset(directory, path.stem, choice=choice, keep_model=keep_model)
+            return read_experiment(ZipArchive(directory), path.stem, choice=choice, keep_model=keep_model)
+    opener = decompressor_of(head)
+    if opener or is_tar_header(head):
+        with TarArchive(path, opener) as archive:
+            name = path.name.partition(".t")[0]
+            return read_experiment(archive, name, choice=choice, keep_model=keep_model)
+    if not head or head[:1] == b"\x80" or head.lstrip()[:1] == b"<":
+        raise not_a_zip(head)
+    raise ZooFormatError("is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file")

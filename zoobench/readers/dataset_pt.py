@@ -1,0 +1,1 @@
+def read_dataset(*a,**k): raise NotImplementedError

@@ -1,0 +1,81 @@
+"""The states of a zoo while they are being read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoobench.errors import ZooFormatError
+from zoobench.layout import WeightLayout
+from zoobench.readers.checkpoint import Checkpoint, Structure
+from zoobench.readers.rows import WeightRows
+
+
+class States:
+    """Checkpoints as rows of one matrix, with the model and epoch of each.
+
+    Parameters
+    ----------
+    last_only : bool
+        Keep of each model only the checkpoint of the highest epoch that comes.
+    """
+
+    def __init__(self, *, last_only: bool) -> None:
+        self.expected = 0
+        self._last_only = last_only
+        self._rows: WeightRows | None = None
+        self._models: list[str] = []
+        self._epochs: list[int] = []
+        self._structures: list[Structure] = []
+        self._row_of: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def last_epoch(self, model: str) -> int:
+        """The epoch that is kept of a model, -1 if none is or all are."""
+        row = self._row_of.get(model)
+        return -1 if row is None else self._epochs[row]
+
+    def add(self, model: str, epoch: int, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint.
+
+        Raises
+        ------
+        ZooFormatError
+            If its tensors have other shapes than those before, or do not fit into memory.
+        """
+        structure = checkpoint.structure
+        if self._rows is None:
+            self._rows = WeightRows(structure.n_weights, self.expected)
+        elif structure is not self._structures[-1] and structure.shapes != self._structures[-1].shapes:
+            raise ZooFormatError(
+                f"its {structure.n_weights} weights have shapes {structure.shapes}, but the zoo's other checkpoints "
+                f"{self._structures[-1].shapes}; a zoo has one architecture"
+            )
+        row = self._row_of.get(model)
+        if row is None:
+            row = self._rows.append(checkpoint.pieces)
+            self._models.append(model)
+            self._epochs.append(epoch)
+            self._structures.append(structure)
+        else:
+            self._rows.replace(row, checkpoint.pieces)
+            self._epochs[row], self._structures[row] = epoch, structure
+        if self._last_only:
+            self._row_of[model] = row
+
+    def finish(self, models: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, WeightLayout]:
+        """Weights, model codes and epochs, sorted by epoch and then model; and the layout.
+
+        Parameters
+        ----------
+        models : list of str
+            All names that occur, in the zoo's order: the codes are places in it.
+        """
+        assert self._rows is not None
+        code_of = {model: code for code, model in enumerate(models)}
+        codes = np.array([code_of[model] for model in self._models])
+        epochs = np.array(self._epochs)
+        order = np.lexsort((codes, epochs))
+        layout = self._structures[order[0]].layout()
+        return self._rows.finish(order), codes[order], epochs[order], layout

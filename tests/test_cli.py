@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo_samples import sample_contents
 from zoobench.cli import main
 from zoobench.store import write_zoo
-from zoo_samples import sample_contents
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
@@ -49,7 +49,9 @@ def test_convert_then_table(capsys: pytest.CaptureFixture[str], data_dir: Path, 
     code, out, _ = run(capsys, "table", out_folder, "--format", "csv")
     assert code == 0
     assert out.startswith("features,property,metric,train,val,test\nweights,test_acc,R2,")
-    code, out, _ = run(capsys, "table", data_dir / "dataset_digits_seed.pt", "--features", "statistics", "--format", "markdown")
+    code, out, _ = run(
+        capsys, "table", data_dir / "dataset_digits_seed.pt", "--features", "statistics", "--format", "markdown"
+    )
     reference = json.loads((data_dir / "reference_results_seed.json").read_text())
     assert f"**{reference['statistics']['test_acc']['test']:.3f}**" in out
 
@@ -59,7 +61,15 @@ def test_main_job_prints_a_table_and_keeps_results(capsys: pytest.CaptureFixture
     """`zoobench run` on one zoo: every property, each part of the split, the reference row, and JSON on request."""
     code, out, _ = run(capsys, "run", "digits_cnn_s_hyp_rand", "--out", tmp_path)
     assert code == 0
-    for text in ("test accuracy", "generalisation gap", "activation", "hyper-parameters only", "CC-BY-4.0", "train", "val"):
+    for text in (
+        "test accuracy",
+        "generalisation gap",
+        "activation",
+        "hyper-parameters only",
+        "CC-BY-4.0",
+        "train",
+        "val",
+    ):
         assert text in out
     result = json.loads((tmp_path / "digits_cnn_s_hyp_rand.json").read_text())
     assert {row["features"] for row in result["rows"]} == {"weights", "statistics", "hyperparameters"}
@@ -85,7 +95,12 @@ def test_main_job_prints_a_table_and_keeps_results(capsys: pytest.CaptureFixture
     ],
 )
 def test_every_error_is_one_sentence(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], code: int, message: str
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    code: int,
+    message: str,
 ) -> None:
     """Wrong arguments exit with 2, failures with 1; the message is on stderr, and never a traceback."""
     monkeypatch.chdir(tmp_path)
@@ -134,7 +149,9 @@ def test_pipe_that_is_closed_early() -> None:
 def test_interrupt_is_no_traceback(tmp_path: Path) -> None:
     """Ctrl-C during training ends soon, says that work is kept, and the next run goes on."""
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('dataset = "digits"\narchitecture = "cnn_s"\nseeds = [1, 2, 3, 4]\nn_epochs = 200\nbatch_size = 10\n')
+    recipe.write_text(
+        'dataset = "digits"\narchitecture = "cnn_s"\nseeds = [1, 2, 3, 4]\nn_epochs = 200\nbatch_size = 10\n'
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "zoobench", "generate", str(recipe), "--out", str(tmp_path / "zoo")],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,

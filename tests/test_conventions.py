@@ -25,7 +25,7 @@ FOLDERS = {folder: f"zoobench.{folder}" for folder in ("estimators", "generators
 #: Rooms from bottom to top. A module may import from its own layer and from those below.
 LAYERS = (
     {"datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
-    {"contents", "selection", "zoo"},
+    {"contents", "network", "selection", "zoo"},
     {"datasets_registry", "loading", "readers", "store", "weightfile"},
     {"estimators", "fetch", "generators"},
     {"benchmark"},
@@ -37,7 +37,7 @@ LAYERS = (
 APART = {"estimators", "fetch", "generators"}
 
 #: The one look upwards, inside a function: a zoo's `module(i)` builds what the generators train.
-DEFERRED_UPWARDS = {("zoo", "generators")}
+DEFERRED_UPWARDS = {("network", "generators")}
 
 #: Rooms where a module may need torch as soon as it is imported.
 TORCH_ROOMS = {"estimators", "generators"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo_samples import sample_contents
 from zoobench import clear_data_home, fetch_zoo, get_data_home, list_zoos
 from zoobench.store import write_zoo
-from zoo_samples import sample_contents
 
 
 def test_one_line_gives_data_and_target() -> None:
@@ -59,7 +59,8 @@ def test_list_zoos() -> None:
     """One row a zoo with the documented columns; filters narrow it; unknown values are named."""
     table = list_zoos()
     assert list(table.columns) == [
-        "name", "dataset", "architecture", "variant", "n_models", "n_epochs", "n_weights", "source", "cached", "licence",
+        "name", "dataset", "architecture", "variant", "n_models",
+        "n_epochs", "n_weights", "source", "cached", "licence",
     ]  # fmt: skip
     assert list(list_zoos(variant="hyp_rand", dataset="digits")["name"]) == ["digits_cnn_s_hyp_rand"]
     assert set(list_zoos(cached=True)["name"]) >= {"digits_cnn_s_seed", "digits_cnn_s_hyp_rand"}

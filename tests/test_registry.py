@@ -51,7 +51,7 @@ def test_bundled_zoo_is_what_its_card_says(card: Card) -> None:
 
 
 def test_bundled_zoos_are_small_and_worth_predicting() -> None:
-    """Together at most 20 MB; in the hyper-parameter zoo some models fail, most learn, so there is something to tell."""
+    """Together at most 20 MB; in the hyper-parameter zoo some models fail and most learn: there is something to tell."""
     files = [f for card in CARDS.values() if card.bundled for f in card.bundled.iterdir()]
     assert sum(f.stat().st_size for f in files) <= 20e6
     table = read_zoo(stored_at(find_card("digits_cnn_s_hyp_rand"))).properties
@@ -106,7 +106,9 @@ def test_cards_are_strict(old: str, new: str, message: str) -> None:
 
 def test_every_card_field_is_documented() -> None:
     """The docstring of Card names each field that a TOML file may hold."""
-    assert set(tomllib.loads(TEXT)) <= {name for name in Card.__dataclass_fields__ if f"\n    {name} : " in Card.__doc__}
+    assert set(tomllib.loads(TEXT)) <= {
+        name for name in Card.__dataclass_fields__ if f"\n    {name} : " in Card.__doc__
+    }
 
 
 def test_no_file_without_a_card() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from zoo_samples import sample_contents
 
+from zoo_samples import sample_contents
 from zoobench import Zoo, ZooFormatError, load_zoo
 from zoobench.contents import ZooContents
 from zoobench.layout import WeightLayout
@@ -46,7 +46,7 @@ def test_is_a_bunch_in_the_style_of_sklearn_datasets(zoo: Zoo) -> None:
 
 def test_feature_names_are_made_only_when_asked_for(zoo: Zoo) -> None:
     """Millions of names would cost seconds; they come on demand and are kept."""
-    assert "feature_names" not in zoo.keys()  # noqa: SIM118: Bunch would make them for `in`
+    assert "feature_names" not in zoo.keys()  # noqa: SIM118 - `in` would ask for them
     assert zoo.feature_names[0] == "module_list.0.weight[0,0,0,0]"
     assert zoo.feature_names is zoo.feature_names
 
@@ -118,7 +118,9 @@ def test_weight_bound_and_results(folder: Path) -> None:
     assert len(Zoo.from_contents(contents, drop_nan=False).data) == 60
 
 
-@pytest.mark.parametrize("selection", [{}, {"epochs": 5}, {"subset": "val", "properties": ["ggap", "epoch"]}, {"as_frame": True}])
+@pytest.mark.parametrize(
+    "selection", [{}, {"epochs": 5}, {"subset": "val", "properties": ["ggap", "epoch"]}, {"as_frame": True}]
+)
 def test_pickle_holds_the_path_not_the_weights(folder: Path, selection: dict) -> None:
     """A stored zoo travels as path and selection, and comes back the same."""
     zoo = load_zoo(folder, **selection)
@@ -149,7 +151,8 @@ def test_pickle_of_a_zoo_without_a_file_holds_everything() -> None:
 
 def test_module_has_the_states_weights() -> None:
     """state_dict and module give the network that the row stands for, with its own activation."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     zoo = Zoo.from_contents(sample_contents(3))
     module = zoo.module(1)
     assert not module.training
@@ -168,7 +171,7 @@ def test_module_of_an_unknown_network_says_what_to_do() -> None:
     """Where the architecture or the activation is not known, the remedy is the state_dict."""
     contents = sample_contents(3)
     contents.properties = contents.properties.drop(columns="activation")
-    with pytest.raises(ValueError, match=r"does not say which activation.*state_dict\(0\)"):
+    with pytest.raises(ValueError, match=r"does not say which activation.*state_dict\(i\)"):
         Zoo.from_contents(contents).module(0)
     table = pd.DataFrame({"model": pd.Categorical(["a"]), "epoch": [1], "test_acc": [0.5]})
     layout = WeightLayout([("fc.weight", (3, 1), "linear")])

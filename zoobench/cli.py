@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return _say("interrupted; what was finished is kept", INTERRUPTED)
-    except (ZooFormatError, OSError, MemoryError) as error:
+    except (ZooFormatError, OSError, MemoryError, RuntimeError) as error:
         return _say(str(error) or type(error).__name__, FAILURE)
     except _CheckFailed as error:
         return _say(str(error), FAILURE)
@@ -113,7 +113,8 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from zoobench.generators.population import find_recipe, make_zoo
+    from zoobench.generators.population import make_zoo
+    from zoobench.generators.recipes import find_recipe
 
     recipe = find_recipe(arguments.recipe)
     if arguments.dry_run:

@@ -1,7 +1,8 @@
-"""What every reader yields and every writer takes: a zoo's rows, before anybody selects from them."""
+"""What every reader yields and every writer takes: a zoo's rows, before anybody selects from them, and their source."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,3 +52,26 @@ class ZooContents:
     recipe: dict[str, Any] | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     peaks: np.ndarray | None = None
+
+    def describe(self) -> str:
+        """The zoo in words, with licence and citation where the registry knows it."""
+        if not self.card:
+            return f"{self.name}: a zoo that is not from the registry"
+        lines = [f"{self.name}: {self.card['title']}", "", str(self.card["description"]).strip(), ""]
+        return "\n".join([*lines, f"Licence: {self.card['licence']}", f"Citation: {self.card['citation']}"])
+
+
+@dataclass(frozen=True)
+class ZooSource:
+    """Where a zoo's rows can be read again: what a pickled :class:`~zoobench.Zoo` stores instead of its weights.
+
+    Attributes
+    ----------
+    reopen : callable
+        A module-level function that takes ``arguments`` and yields the same :class:`ZooContents`.
+    arguments : tuple
+        Plain data: the path, what was read of it, and what tells whether it has changed since.
+    """
+
+    reopen: Callable[..., ZooContents]
+    arguments: tuple[Any, ...]

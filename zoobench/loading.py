@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoobench.contents import ZooContents
+from zoobench.contents import ZooContents, ZooSource
 from zoobench.errors import ZooFormatError
 from zoobench.selection import Epochs, check_subset, models_of, normalise_epochs
 from zoobench.store import check_zoo, is_zoo, read_index, read_zoo
-from zoobench.zoo import Zoo, ZooSource
+from zoobench.zoo import Zoo
 
 
 def load_zoo(

@@ -174,20 +174,47 @@ def largest_weights(weights: np.ndarray) -> np.ndarray:
     return peaks
 
 
-def has_result(properties: pd.DataFrame) -> np.ndarray:
-    """Which states have at least one measurement.
+def check_bound(max_abs_weight: float | None) -> None:
+    """Raise ValueError if a bound on weights is no positive number."""
+    if max_abs_weight is not None and not max_abs_weight > 0:
+        raise ValueError(f"max_abs_weight must be a positive number or None, not {max_abs_weight!r}")
+
+
+def usable_states(
+    properties: pd.DataFrame, peaks: np.ndarray, max_abs_weight: float | None, drop_nan: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which states may be used, and how many may not for which reason.
 
     Parameters
     ----------
-    properties : DataFrame
+    properties : DataFrame of n_states rows
         The zoo's rows. A table without any measured property counts as complete: nobody claimed to have measured.
+    peaks : ndarray of shape (n_states,)
+        Largest absolute weight of each state.
+    max_abs_weight : float or None
+        The bound. It was asked for, so what it leaves out is no news and is not counted. NaN is beyond any bound.
+    drop_nan : bool
+        Whether states that are not finite or were not measured may not be used.
 
     Returns
     -------
-    ndarray of bool, shape (n_states,)
+    keep : ndarray of bool, shape (n_states,)
+    dropped : dict of str to int
+        Reason -> number of states.
     """
-    columns = [c for c in MEASURED if c in properties and c not in IDENTITY]
-    return properties[columns].notna().any(axis=1).to_numpy() if columns else np.ones(len(properties), dtype=bool)
+    keep, dropped = np.ones(len(peaks), dtype=bool), {}
+    if drop_nan:
+        columns = [c for c in MEASURED if c in properties and c not in IDENTITY]
+        measured = properties[columns].notna().any(axis=1).to_numpy() if columns else keep
+        finite = np.isfinite(peaks)
+        keep = finite & measured
+        dropped = {
+            "with NaN or infinite weights": int((~finite).sum()),
+            "without a result": int((finite & ~measured).sum()),
+        }
+    if max_abs_weight is not None:
+        keep &= peaks <= max_abs_weight
+    return keep, dropped
 
 
 def _listed(numbers_: Sequence[int]) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from zoobench.contents import ZooContents
+from zoobench.contents import ZooContents, ZooSource
 from zoobench.selection import (
     Epochs,
-    has_result,
+    check_bound,
     largest_weights,
     normalise_epochs,
     property_columns,
     select_rows,
+    usable_states,
 )
 from zoobench.split import with_split
 from zoobench.warning import warn_user
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 
 #: More columns than this make a DataFrame that takes seconds to build and cannot be looked at.
 MAX_FRAME_WEIGHTS = 100_000
-
-
-@dataclass(frozen=True)
-class ZooSource:
-    """Where a zoo's rows can be read again: what a pickled :class:`Zoo` stores instead of its weights.
-
-    Attributes
-    ----------
-    reopen : callable
-        A module-level function that takes ``arguments`` and yields the same :class:`~zoobench.contents.ZooContents`.
-    arguments : tuple
-        Plain data: the path, what was read of it, and what tells whether it has changed since.
-    """
-
-    reopen: Callable[..., ZooContents]
-    arguments: tuple[Any, ...]
 
 
 class Zoo(Bunch):
@@ -91,15 +75,6 @@ class Zoo(Bunch):
     ['train']
     """
 
-    _name: str
-    _source: ZooSource | None
-    _rows: np.ndarray | None
-    _split_kind: str
-    _recipe: dict[str, Any] | None
-    _provenance: dict[str, Any]
-    _peaks: np.ndarray | None
-    _target: tuple[str | Sequence[str], bool]
-
     # -- making --------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -133,16 +108,11 @@ class Zoo(Bunch):
         -------
         Zoo
 
-        Raises
-        ------
-        ValueError
-            For an unknown subset, epoch or property, and where nothing is left.
-
         Examples
         --------
         >>> import numpy as np, pandas as pd
         >>> from zoobench import WeightLayout, Zoo
-        >>> from zoobench.contents import ZooContents
+        >>> from zoobench.contents import ZooContents, ZooSource
         >>> table = pd.DataFrame({"model": pd.Categorical(["a", "b"]), "epoch": [1, 1], "test_acc": [0.5, 0.6]})
         >>> layout = WeightLayout([("fc.weight", (3, 1), "linear")])
         >>> Zoo.from_contents(ZooContents("mine", np.ones((2, 3), dtype=np.float32), table, layout))
@@ -166,7 +136,7 @@ class Zoo(Bunch):
             groups=table["model"].cat.codes.to_numpy().astype(np.int64),
             split=np.asarray(table["split"], dtype="<U5"),
             card=dict(contents.card or {}),
-            DESCR=_describe(contents.name, contents.card or {}),
+            DESCR=contents.describe(),
             filenames=list(contents.filenames),
         )
         zoo._set(
@@ -284,25 +254,12 @@ class Zoo(Bunch):
 
     def _usable(self, max_abs_weight: float | None, drop_nan: bool) -> tuple[np.ndarray | None, dict[str, int]]:
         """Which rows may be used (None: all), and how many may not for which reason."""
-        if max_abs_weight is not None and not max_abs_weight > 0:
-            raise ValueError(f"max_abs_weight must be a positive number or None, not {max_abs_weight!r}")
+        check_bound(max_abs_weight)
         if max_abs_weight is None and not drop_nan:
             return None, {}
         if self._peaks is None:
             self._set(_peaks=largest_weights(self._matrix()))
-        assert self._peaks is not None
-        keep, dropped = np.ones(len(self._peaks), dtype=bool), {}
-        if drop_nan:
-            finite, measured = np.isfinite(self._peaks), has_result(self.properties)
-            keep = finite & measured
-            dropped = {
-                "with NaN or infinite weights": int((~finite).sum()),
-                "without a result": int((finite & ~measured).sum()),
-            }
-        if max_abs_weight is not None:
-            # A bound that was asked for is no news, so what it leaves out is not reported. NaN is beyond any bound.
-            keep &= self._peaks <= max_abs_weight
-        return keep, dropped
+        return usable_states(self.properties, self._peaks, max_abs_weight, drop_nan)
 
     def _set_target(self, properties: str | Sequence[str], as_frame: bool) -> None:
         names = property_columns(self.properties, properties, name=self._name, numeric=not as_frame)
@@ -384,27 +341,9 @@ class Zoo(Bunch):
         ...     zoo.module(0)(torch.zeros(1, 1, 28, 28)).shape
         torch.Size([1, 10])
         """
-        from zoobench.generators.architectures import build_module
+        from zoobench.network import build_network
 
-        architecture = self.layout.architecture
-        if architecture is None:
-            raise ValueError(
-                f"zoo {self._name!r} has no named architecture; build your own module and load zoo.state_dict({i})"
-            )
-        if "activation" not in self.properties:
-            raise ValueError(
-                f"zoo {self._name!r} does not say which activation its models use; build the module yourself and "
-                f"load zoo.state_dict({i})"
-            )
-        row = self.properties.iloc[i]
-        module = build_module(
-            architecture,
-            channels=self.layout.tensors[0].shape[1],
-            activation=str(row["activation"]),
-            dropout=float(row.get("dropout", 0.0)),
-        )
-        module.load_state_dict(self.state_dict(i))
-        return module.eval()
+        return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i))
 
     def to_contents(self) -> ZooContents:
         """The rows as a writer takes them.
@@ -412,12 +351,6 @@ class Zoo(Bunch):
         Returns
         -------
         ZooContents
-
-        Examples
-        --------
-        >>> from zoobench import fetch_zoo
-        >>> fetch_zoo("digits_cnn_s", epochs=5).to_contents().weights.shape
-        (200, 2464)
         """
         return ZooContents(
             name=self._name,
@@ -464,10 +397,3 @@ def _restored(
     else:
         whole = Zoo._whole(origin, split, None)
     return whole._at(np.arange(len(whole.properties)) if rows is None else rows, properties, as_frame)
-
-
-def _describe(name: str, card: Mapping[str, Any]) -> str:
-    if not card:
-        return f"{name}: a zoo that is not from the registry"
-    lines = [f"{name}: {card['title']}", "", str(card["description"]).strip(), ""]
-    return "\n".join([*lines, f"Licence: {card['licence']}", f"Citation: {card['citation']}"])

@@ -9,18 +9,64 @@ import mmap
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 from zoobench.contents import ZooContents
 from zoobench.errors import ZooFormatError
 from zoobench.readers.archive import FolderArchive, TarArchive, ZipArchive
 from zoobench.readers.checkpoint import not_a_zip
+from zoobench.readers.choice import EpochChoice
 from zoobench.readers.dataset_pt import read_dataset
 from zoobench.readers.experiment import read_experiment
 from zoobench.readers.naming import naming
-from zoobench.readers.selection import EpochChoice, Epochs
 from zoobench.readers.tarstream import BLOCK, decompressor_of, is_tar_header
 from zoobench.readers.torchfile import is_torch_file
 from zoobench.readers.zipdir import ZipDirectory
+from zoobench.selection import Epochs
+
+
+def detect(path: str | PathLike[str]) -> Literal["experiment", "dataset_pt"]:
+    """What a file or folder seems to be, by its content and not by its name.
+
+    Parameters
+    ----------
+    path : path-like
+        A file or folder.
+
+    Returns
+    -------
+    {"experiment", "dataset_pt"}
+        A raw experiment, if anything can be made of it, or a file of torch.
+
+    Raises
+    ------
+    ZooFormatError
+        If it can be neither.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "zoo.pt")
+    ...     _ = file.write_text("<html>404</html>")
+    ...     try:
+    ...         detect(file)
+    ...     except ValueError as error:
+    ...         print(str(error).removeprefix(folder))
+    /zoo.pt: is a web page, so its download went wrong; fetch it again
+    """
+    path = Path(path)
+    if path.is_dir():
+        return "experiment"
+    with naming(path):
+        head = _head(path)
+        if head.startswith(b"PK"):
+            return "dataset_pt" if is_torch_file(_mapped(path)) else "experiment"
+        if decompressor_of(head) or is_tar_header(head):
+            return "experiment"
+        if not head or head[:1] == b"\x80" or head.lstrip()[:1] == b"<":
+            raise not_a_zip(head)
+        raise ZooFormatError("is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file")
 
 
 def read_foreign(
@@ -33,7 +79,7 @@ def read_foreign(
     path : path-like
         A raw Ray Tune experiment (folder, zip, tar, compressed tar) or a preprocessed ``.pt`` file of the Model
         Zoos' authors. An experiment may lie a folder down, beside other files.
-    epochs : None, "last" or collection of int, default=None
+    epochs : None, "last", int or collection of int, default=None
         Which epochs to read: all, each model's last, or these.
     keep_model : callable, optional
         Says by a model's name whether to read it; by default all are read. What is not asked for is not read, but in
@@ -58,35 +104,42 @@ def read_foreign(
 
     Examples
     --------
-    >>> from zoobench.readers import read_foreign
-    >>> read_foreign("tests/data/index_dict_small.json")
-    Traceback (most recent call last):
-        ...
-    zoobench.errors.ZooFormatError: tests/data/index_dict_small.json: is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file
-    """  # noqa: E501
-    choice = EpochChoice(epochs)
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         read_foreign(folder)
+    ...     except ValueError as error:
+    ...         print(str(error).partition(": ")[2][:20])
+    holds no checkpoints
+    """
     path = Path(path)
+    choice = EpochChoice(epochs)
+    kind = detect(path)
     with naming(path):
-        contents = _read(path, choice, keep_model)
+        contents = _read(path, kind, choice, keep_model)
     contents.filenames = [str(path)]
     return contents
 
 
-def _read(path: Path, choice: EpochChoice, keep_model: Callable[[str], bool] | None) -> ZooContents:
+def _read(path: Path, kind: str, choice: EpochChoice, keep_model: Callable[[str], bool] | None) -> ZooContents:
     if path.is_dir():
         return read_experiment(FolderArchive(path), path.resolve().name, choice=choice, keep_model=keep_model)
+    head = _head(path)
+    if head.startswith(b"PK"):
+        directory = ZipDirectory(_mapped(path))
+        if kind == "dataset_pt":
+            return read_dataset(directory, path.stem, choice=choice, keep_model=keep_model)
+        return read_experiment(ZipArchive(directory), path.stem, choice=choice, keep_model=keep_model)
+    with TarArchive(path, decompressor_of(head)) as archive:
+        name = path.name.partition(".t")[0]
+        return read_experiment(archive, name, choice=choice, keep_model=keep_model)
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(BLOCK)
-        if head.startswith(b"PK"):
-            directory = ZipDirectory(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            if is_torch_file(directory):
-                return read_dataset(directory, path.stem, choice=choice, keep_model=keep_model)
-            return read_experiment(ZipArchive(directory), path.stem, choice=choice, keep_model=keep_model)
-    opener = decompressor_of(head)
-    if opener or is_tar_header(head):
-        with TarArchive(path, opener) as archive:
-            name = path.name.partition(".t")[0]
-            return read_experiment(archive, name, choice=choice, keep_model=keep_model)
-    if not head or head[:1] == b"\x80" or head.lstrip()[:1] == b"<":
-        raise not_a_zip(head)
-    raise ZooFormatError("is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file")
+        return file.read(BLOCK)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -29,14 +29,17 @@ class Template:
     ----------
     tensors : list of (name, shape)
         What each of them consists of.
-    sizes : list of int
+    shapes : list of tuple of int
+        What has to agree between the states of a zoo.
+    sizes : ndarray of int64
         Numbers in each tensor.
     """
 
     def __init__(self, pattern: re.Pattern[bytes], state: Mapping[str, Tensor]) -> None:
         self.pattern = pattern
         self.tensors = [(name, tensor.shape) for name, tensor in state.items()]
-        self.sizes = [tensor.size for tensor in state.values()]
+        self.shapes = [tensor.shape for tensor in state.values()]
+        self.sizes = np.array([tensor.size for tensor in state.values()], np.int64)
         self._keys = array("q")
         self._n_blocks = 0
 
@@ -52,10 +55,10 @@ class Template:
 
 
 class Block(NamedTuple):
-    """A recognised state_dict: number ``index`` of its template."""
+    """A recognised state_dict: one of those of its template."""
 
     template: Template
-    index: int
+    number: int
 
 
 class StateBlocks:

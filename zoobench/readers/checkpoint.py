@@ -13,6 +13,7 @@ import numpy as np
 
 from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.layout import WeightLayout
+from zoobench.readers.rows import as_bytes
 from zoobench.readers.tensors import Tensor, join_tensors
 from zoobench.readers.torchfile import TorchFile
 from zoobench.readers.unpickle import Record
@@ -105,15 +106,13 @@ class CheckpointReader:
             template = _Template(content, directory, structure, entries)
             self._templates.setdefault(len(content), []).append(template)
             self._n_templates += 1
-        return Checkpoint(structure, [memoryview(vector).cast("B")])
+        return Checkpoint(structure, [as_bytes(vector)])
 
 
 class _Template:
     """The bytes that checkpoints of one kind have in common, and where in them the storages lie."""
 
-    def __init__(
-        self, content: bytes, directory: ZipDirectory, structure: Structure, entries: np.ndarray
-    ) -> None:
+    def __init__(self, content: bytes, directory: ZipDirectory, structure: Structure, entries: np.ndarray) -> None:
         self._structure = structure
         # Besides the storages, torch writes a number derived from their checksums.
         varying = [*entries.tolist(), *directory.find(b"/.data/serialization_id", tail=True)]

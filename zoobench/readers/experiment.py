@@ -14,10 +14,10 @@ from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.properties import HYPERPARAMETERS
 from zoobench.readers.archive import Archive, Member
 from zoobench.readers.checkpoint import CheckpointReader
+from zoobench.readers.choice import EpochChoice
 from zoobench.readers.frame import column, property_frame
 from zoobench.readers.naming import naming, shortened
 from zoobench.readers.results import RESULT_KEYS, TrialNotes
-from zoobench.readers.selection import EpochChoice
 from zoobench.readers.states import States
 
 #: What makes sense, in bytes: a result line has about 1.3 kB, and the largest published networks 45 MB.

@@ -10,8 +10,7 @@ import pandas as pd
 
 from zoobench.properties import CANONICAL, CATEGORICAL, MEASURED
 from zoobench.readers.results import hyperparameter, number
-
-SPLITS = ("train", "val", "test")
+from zoobench.split import SPLITS
 
 
 def property_frame(

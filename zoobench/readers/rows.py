@@ -31,11 +31,8 @@ class WeightRows:
     def __init__(self, n_weights: int, expected: int = 0) -> None:
         self._n_weights = n_weights
         self._n_rows = 0
-        try:
-            self._matrix = np.empty((expected, n_weights), np.float32)
-        except (MemoryError, ValueError):
-            raise _too_large(expected, n_weights) from None
-        self._bytes = self._as_bytes()
+        self._matrix = empty_rows(expected, n_weights)
+        self._bytes = as_bytes(self._matrix)
 
     def append(self, pieces: Sequence[memoryview]) -> int:
         """Add a row, given as bytes in pieces one behind the other; returns its number."""
@@ -66,11 +63,21 @@ class WeightRows:
             self._matrix.resize((n_rows, self._n_weights), refcheck=False)
         except (MemoryError, ValueError):
             raise _too_large(n_rows, self._n_weights) from None
-        self._bytes = self._as_bytes()
+        self._bytes = as_bytes(self._matrix)
 
-    def _as_bytes(self) -> memoryview:
-        # A view without elements cannot be cast.
-        return memoryview(self._matrix.reshape(-1)).cast("B") if self._matrix.size else memoryview(b"")
+
+def as_bytes(weights: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, to be read or written in place."""
+    # A view without elements cannot be cast.
+    return memoryview(weights.reshape(-1).data).cast("B") if weights.size else memoryview(b"")
+
+
+def empty_rows(n_rows: int, n_weights: int) -> np.ndarray:
+    """Room for that many rows; ZooFormatError if they do not fit into memory."""
+    try:
+        return np.empty((n_rows, n_weights), np.float32)
+    except (MemoryError, ValueError):
+        raise _too_large(n_rows, n_weights) from None
 
 
 def _permute(matrix: np.ndarray, order: np.ndarray) -> None:
@@ -89,6 +96,6 @@ def _permute(matrix: np.ndarray, order: np.ndarray) -> None:
 
 def _too_large(n_rows: int, n_weights: int) -> ZooFormatError:
     return ZooFormatError(
-        f"{n_rows} states of {n_weights} weights need {4 * n_rows * n_weights / 1e9:.1f} GB, more memory than there is; "
-        "ask for fewer epochs or models"
+        f"{n_rows} states of {n_weights} weights need {4 * n_rows * n_weights / 1e9:.1f} GB, more memory than there "
+        "is; ask for fewer epochs or models"
     )

@@ -10,24 +10,19 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.readers.naming import shortened
 
 BLOCK = 512
 
-Opener = Callable[[Path], BinaryIO]
+Opener = type[gzip.GzipFile] | type[lzma.LZMAFile] | type[bz2.BZ2File]
 
 #: First bytes of a compressed file -> what reads it.
-_DECOMPRESSORS: dict[bytes, Opener] = {
-    b"\x1f\x8b": lambda path: cast(BinaryIO, gzip.open(path)),
-    b"\xfd7zXZ\x00": lambda path: cast(BinaryIO, lzma.open(path)),
-    b"BZh": lambda path: cast(BinaryIO, bz2.open(path)),
-}
+_DECOMPRESSORS: dict[bytes, Opener] = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7zXZ\x00": lzma.LZMAFile, b"BZh": bz2.BZ2File}
 _FILE_TYPES = (b"0", b"\0", b"7")
 _FOLDER_TYPE = b"5"
 _LONG_NAME, _PAX_NAME = b"L", b"x"
@@ -64,12 +59,12 @@ class TarStream:
     ----------
     path : Path
         The file.
-    opener : callable or None
+    opener : class or None
         What decompresses it; None for a plain tar, whose unread members are jumped over.
     """
 
     def __init__(self, path: Path, opener: Opener | None) -> None:
-        self._file: BinaryIO = opener(path) if opener else path.open("rb")
+        self._file = opener(path) if opener else path.open("rb")
         self._plain = opener is None
         self._length = path.stat().st_size
         self._position = 0

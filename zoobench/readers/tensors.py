@@ -62,9 +62,7 @@ class Tensor(NamedTuple):
         )
 
 
-def rebuild_tensor(
-    storage: Storage, offset: int, shape: Sequence[int], stride: Sequence[int], *_: object
-) -> Tensor:
+def rebuild_tensor(storage: object, offset: int, shape: Sequence[int], stride: Sequence[int], *_: object) -> Tensor:
     """Description of a tensor, from the arguments that torch's pickles give.
 
     Raises

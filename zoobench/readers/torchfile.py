@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -12,16 +13,20 @@ from zoobench.errors import ZooFormatError
 from zoobench.readers.blocks import StateBlocks
 from zoobench.readers.tensors import Tensor
 from zoobench.readers.unpickle import load_pickle
-from zoobench.readers.zipdir import Buffer, ZipDirectory
+from zoobench.readers.zipdir import Buffer, ZipDirectory, find_directory
 
+#: The record of ``<name>/data.pkl`` in a zip's directory.
+_PICKLE_RECORD = re.compile(rb"PK\x01\x02.{24}(..).{16}([^/]{1,1024}/data\.pkl)", re.DOTALL)
 _MOST_DIGITS = 18
 _LARGEST_PACKED_PICKLE = 1 << 26
 _LARGEST_STORAGE = 1 << 40
 
 
-def is_torch_file(directory: ZipDirectory) -> bool:
-    """Whether a zip is one that torch.save wrote: it has one ``<name>/data.pkl``."""
-    return _find_pickle(directory) is not None
+def is_torch_file(buffer: Buffer) -> bool:
+    """Whether a zip is one that torch.save wrote, told without reading its whole directory."""
+    start, stop, _ = find_directory(buffer)
+    record = _PICKLE_RECORD.search(buffer, start, stop)
+    return record is not None and int.from_bytes(record[1], "little") == len(record[2])
 
 
 class TorchFile:
@@ -124,5 +129,3 @@ def _record_number(key: str) -> int:
     if not key.isascii() or not key.isdecimal() or len(key) > _MOST_DIGITS or (key[0] == "0" and len(key) > 1):
         raise ZooFormatError(f"is damaged: it has a storage called {key[:40]!r}")
     return int(key)
-
-

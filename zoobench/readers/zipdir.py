@@ -62,7 +62,7 @@ class ZipDirectory:
         self.buffer = buffer
         self.view = memoryview(buffer)
         self.bytes = np.frombuffer(buffer, np.uint8)
-        self._start, stop, count = _find_directory(buffer)
+        self._start, stop, count = find_directory(buffer)
         records, starts = _read_records(self.view, self.bytes, self._start, stop, count)
         self.flags, self.method = records["flags"].copy(), records["method"].copy()
         self.crc, self.attributes = records["crc"].copy(), records["attributes"].copy()
@@ -167,10 +167,10 @@ class ZipDirectory:
 
     def _data_start(self, index: int) -> int:
         header = int(self.offset[index])
-        if header + 30 > self._start or self.view[header : header + 4] != b"PK\x03\x04":
+        if header + 30 > self._start or self.buffer[header : header + 4] != b"PK\x03\x04":
             raise ZooFormatError("is damaged: it has no header where the zip's directory says")
         name_length, extra_length = _LOCAL_LENGTHS.unpack_from(self.view, header + 26)
-        if self.view[header + 30 : header + 30 + name_length] != self.raw_name(index):
+        if self.buffer[header + 30 : header + 30 + name_length] != self.raw_name(index):
             raise ZooFormatError("is damaged: its name in the zip's directory differs from that in its header")
         start = header + 30 + int(name_length) + int(extra_length)
         if start + int(self.packed[index]) > self._start:
@@ -202,7 +202,7 @@ class ZipDirectory:
             raise ZooFormatError("the zip is damaged: its directory gives members that overlap")
 
 
-def _find_directory(buffer: Buffer) -> tuple[int, int, int]:
+def find_directory(buffer: Buffer) -> tuple[int, int, int]:
     """Start and stop of the directory in the file, and the number of its records."""
     position = len(buffer)
     while True:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Collection, Iterable
-from typing import Literal
+from collections.abc import Iterable
 
-Epochs = Literal["last"] | Collection[int] | None
+from zoobench.selection import Epochs, normalise_epochs
 
 
 class EpochChoice:
@@ -14,8 +12,15 @@ class EpochChoice:
 
     Parameters
     ----------
-    epochs : None, "last" or collection of int
+    epochs : None, "last", int or collection of int
         All, each model's last, or these.
+
+    Attributes
+    ----------
+    last : bool
+        Whether each model's last is asked for.
+    asked : frozenset of int or None
+        The epochs asked for by number, if any.
 
     Raises
     ------
@@ -24,16 +29,9 @@ class EpochChoice:
     """
 
     def __init__(self, epochs: Epochs) -> None:
-        self.last = isinstance(epochs, str) and epochs == "last"
-        self.asked: frozenset[int] | None = None
-        if epochs is None or self.last:
-            return
-        try:
-            self.asked = frozenset(operator.index(epoch) for epoch in epochs)  # type: ignore[arg-type]
-        except TypeError:
-            raise ValueError(f"epochs must be None, 'last' or integers, not {epochs!r}") from None
-        if not self.asked:
-            raise ValueError("epochs names no epoch; leave it None for all of them")
+        chosen = normalise_epochs(epochs)
+        self.last = chosen == "last"
+        self.asked = frozenset(chosen) if isinstance(chosen, tuple) else None
 
     def wants(self, epoch: int) -> bool:
         """Whether states of that epoch may be wanted; with "last" that depends on the model's other epochs."""

@@ -1,0 +1,57 @@
+"""The README is true: its code runs, its table is what the command prints, its commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zoobench.benchmark.results import RESULTS, load_result, to_frame
+from zoobench.benchmark.tables import describe, render
+from zoobench.cli import main
+from zoobench.datasets_registry import read_cards
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_table_is_the_committed_result() -> None:
+    """Every number of the README's table is one that `zoobench check` computes again."""
+    start, end = "<!-- table: zoobench run --format markdown -->\n", "<!-- end of table -->"
+    shown = README.partition(start)[2].partition(end)[0]
+    results = [load_result(RESULTS / f"{card.name}.json") for card in read_cards().values() if card.bundled]
+    expected = "".join(f"\n{describe(result)}\n\n{render(to_frame([result]), 'markdown')}\n" for result in results)
+    assert shown == expected + "\n"
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Python block, copied by hand from top to bottom, works."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) >= 3
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert (tmp_path / "my_zoo" / "zoo.json").exists()
+
+
+def test_commands_of_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each subcommand that the README names has a help page, and the two make targets exist."""
+    line = next(line for line in README.splitlines() if line.startswith("`zoobench list |"))
+    commands = re.findall(r"[a-z]+", line.partition("`, each")[0].removeprefix("`zoobench"))
+    assert {"list", "run", "check"} <= set(commands)
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?m)^make ([a-z]+)", README):
+        assert f"\n{target}:" in makefile
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Relative links name files of the repository."""
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link

@@ -1,0 +1,1 @@
+"""Tasks, protocols, results and tables: how well methods learn from zoos."""

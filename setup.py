@@ -20,6 +20,7 @@ setup(
     package_dir={"zoobench": "zoobench", **{f"zoobench.{folder}": folder for folder in FOLDERS}},
     package_data={
         "zoobench": ["py.typed"],
+        "zoobench.generators": ["*.cpp"],
         "zoobench.datasets_registry": ["**/*.toml", "bundled/**", "results/*.json"],
     },
 )

@@ -1,2 +1,3 @@
 """stub"""
 from zoobench.estimators.statistics import WeightStatistics
+from zoobench.estimators.linear import LinearProbeRegressor

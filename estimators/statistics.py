@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,15 +14,15 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from zoobench.layers import TensorSpec
 from zoobench.layout import WeightLayout, resolve_layout
 
-#: Rows are read in blocks of this many bytes, so that a memory map larger than memory is read once, page by page.
-_BLOCK_BYTES = 1 << 25
+#: States are copied and sorted a few at a time, so that they stay in the second-level cache of one core.
+_CACHE_BYTES = 1 << 20
 
-#: What is sorted at a time stays in the second-level cache of one core.
-_CACHE_BYTES = 1 << 19
+#: What was kept of that many states is turned into statistics at once. Memory does not grow beyond it.
+_CHUNK_STATES = 4096
 
-#: Up to this many numbers a tensor, comparing whole columns beats one sort a row: a sort of eight numbers is nearly
-#: all overhead.
-_NETWORK_SIZE = 20
+#: Up to this many numbers a tensor, comparing whole columns beats sorting rows: a sort of eight numbers is nearly all
+#: overhead.
+_NETWORK_SIZE = 10
 
 
 class _Preset(NamedTuple):
@@ -194,8 +192,9 @@ def layer_statistics(
         See :class:`WeightStatistics`.
     exact : bool, default=False
         Round as ``numpy.mean``, ``numpy.var`` and ``numpy.percentile`` do, and give float64: percentiles of float32
-        values are interpolated in float64. Slower. A regression with a penalty of 1e-5 amplifies the last digits of
-        its features by orders of magnitude, so published results can only be met to 1e-6 with their rounding.
+        values are interpolated in float64. Slower. A ridge regression with a penalty of 1e-5 amplifies the last
+        digits of its features by orders of magnitude, so results that others computed with numpy's rounding can only
+        be met to 1e-6 with the same rounding.
 
     Returns
     -------
@@ -207,88 +206,117 @@ def layer_statistics(
     ValueError
         If a weight is NaN or infinite.
     """
-    tensors = described_tensors(layout, preset)
     percentiles = _PRESETS[preset].percentiles
-    width = 2 + len(percentiles)
-    result = np.empty((len(X), len(tensors) * width), dtype=np.float64 if exact else X.dtype)
-    largest = max((tensor.size for tensor in tensors), default=0)
-    scratch = np.empty(max(largest, _CACHE_BYTES // X.itemsize), dtype=X.dtype)
-    step = max(1, _BLOCK_BYTES // (X.shape[1] * X.itemsize))
-    for start in range(0, len(X), step):
-        block = np.asarray(X[start : start + step])
-        for number, tensor in enumerate(tensors):
-            values = block[:, tensor.slice]
-            out = result[start : start + step, number * width : (number + 1) * width]
-            if tensor.size <= _NETWORK_SIZE and not exact:
-                _describe_columns(values, percentiles, out)
-            else:
-                _describe_rows(values, percentiles, out, scratch, exact)
-        if not np.isfinite(result[start : start + step, ::width]).all():
-            assert_all_finite(block, estimator_name="WeightStatistics", input_name="X")
+    tensors = described_tensors(layout, preset)
+    dtype = np.dtype(np.float64) if exact else X.dtype
+    result = np.empty((len(X), len(tensors), 2 + len(percentiles)), dtype=dtype)
+    places = [_places(tensor.size, percentiles, dtype) for tensor in tensors]
+    small = [i for i, tensor in enumerate(tensors) if tensor.size <= _NETWORK_SIZE and not exact]
+    large = [i for i in range(len(tensors)) if i not in small]
+    # Of a state whose large tensors are sorted, only some numbers are needed: two ranks a percentile, and all of the
+    # small tensors.
+    nearer = [tensors[i].start + rank for i in large for rank in places[i].nearer]
+    farther = [tensors[i].start + rank for i in large for rank in places[i].farther]
+    columns = nearer + farther + [column for i in small for column in range(tensors[i].start, tensors[i].slice.stop)]
+    weights = np.concatenate([np.empty(0, dtype), *(places[i].weight for i in large)])
+    for start in range(0, len(X), _CHUNK_STATES):
+        chunk = X[start : start + _CHUNK_STATES]
+        out = result[start : start + len(chunk)]
+        numbers, moments = _sort_states(chunk, [tensors[i] for i in large], np.asarray(columns, dtype=np.intp), exact)
+        near, far, few = np.split(numbers, [len(nearer), 2 * len(nearer)], axis=1)
+        interpolated = (far - near) * weights
+        interpolated += near
+        for position, i in enumerate(large):
+            out[:, i, :2] = moments[position].T
+            out[:, i, 2:] = interpolated[:, position * len(percentiles) : (position + 1) * len(percentiles)]
+        position, few = 0, np.ascontiguousarray(few.T)
+        for i in small:
+            out[:, i] = _describe_few(few[position : position + tensors[i].size], places[i]).T
+            position += tensors[i].size
+        if not np.isfinite(out[:, :, 0]).all():
+            assert_all_finite(chunk, estimator_name="WeightStatistics", input_name="X")
+    return result.reshape(len(X), -1)
+
+
+class _Places(NamedTuple):
+    """Between which two ranks of sorted numbers each percentile lies, and how far from the nearer one."""
+
+    nearer: np.ndarray
+    farther: np.ndarray
+    weight: np.ndarray
+
+
+def _places(size: int, percentiles: tuple[int, ...], dtype: np.dtype) -> _Places:
+    exact = np.asarray(percentiles) / 100 * (size - 1)
+    lower = np.floor(exact).astype(np.intp)
+    upper, fraction = np.minimum(lower + 1, size - 1), exact - lower
+    # From the nearer rank, as numpy.percentile does: it differs in the last digit.
+    up = fraction >= 0.5
+    weight = np.where(up, 1 - fraction, fraction).astype(dtype)
+    return _Places(np.where(up, upper, lower), np.where(up, lower, upper), weight)
+
+
+def _sort_states(
+    chunk: np.ndarray, tensors: list[TensorSpec], columns: np.ndarray, exact: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some columns of the states after each tensor was sorted, and (n_tensors, 2, n_states) means and variances."""
+    n_states, n_weights = chunk.shape
+    numbers = np.empty((n_states, len(columns)), dtype=chunk.dtype)
+    moments = np.empty((len(tensors), 2, n_states), dtype=chunk.dtype)
+    ones = np.ones(max((tensor.size for tensor in tensors), default=0), dtype=chunk.dtype)
+    step = max(1, _CACHE_BYTES // (n_weights * chunk.itemsize))
+    scratch = np.empty((min(step, n_states), n_weights), dtype=chunk.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, n_states, step):
+            stop = min(start + step, n_states)
+            states = scratch[: stop - start]
+            np.copyto(states, chunk[start:stop])
+            for tensor, (first, second) in zip(tensors, moments[:, :, start:stop], strict=True):
+                values = states[:, tensor.slice]
+                if exact:
+                    values.mean(axis=1, out=first)
+                    values.var(axis=1, out=second)
+                else:
+                    np.matmul(values, ones[: tensor.size], out=first)
+                    np.vecdot(values, values, out=second)
+                values.sort(axis=1)
+            np.take(states, columns, axis=1, out=numbers[start:stop], mode="clip")
+        if not exact:
+            _sums_to_moments(chunk, tensors, moments)
+    return numbers, moments
+
+
+def _sums_to_moments(chunk: np.ndarray, tensors: list[TensorSpec], moments: np.ndarray) -> None:
+    """Mean and variance from the sums of numbers and of squares, in place."""
+    for tensor, (mean, variance) in zip(tensors, moments, strict=True):
+        mean /= tensor.size
+        variance /= tensor.size
+        square = variance.copy()
+        variance -= mean * mean
+        # Where the mean is far from zero, that difference has lost digits: a second pass over those states.
+        lost = np.flatnonzero(~(2 * variance > square))
+        if lost.size:
+            centred = chunk[lost, tensor.slice] - mean[lost, None]
+            variance[lost] = np.vecdot(centred, centred) / tensor.size
+
+
+def _describe_few(table: np.ndarray, place: _Places) -> np.ndarray:
+    """Statistics of a few numbers, one state a column, by comparing whole rows in the order of a sorting network."""
+    result = np.empty((2 + len(place.weight), table.shape[1]), dtype=table.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.divide(table.sum(axis=0), len(table), out=result[0])
+        centred = table - result[0]
+        np.divide((centred * centred).sum(axis=0), len(table), out=result[1])
+    rows, spare = list(table), np.empty_like(table[0])
+    for i, j in _sorting_network(len(rows)):
+        np.minimum(rows[i], rows[j], out=spare)
+        np.maximum(rows[i], rows[j], out=rows[j])
+        rows[i], spare = spare, rows[i]
+    for out, near, far, weight in zip(result[2:], *place, strict=True):
+        np.subtract(rows[far], rows[near], out=out)
+        out *= weight
+        out += rows[near]
     return result
-
-
-def _describe_rows(
-    values: np.ndarray, percentiles: Sequence[int], out: np.ndarray, scratch: np.ndarray, exact: bool
-) -> None:
-    """Statistics of each row, by sorting a few rows at a time."""
-    size = values.shape[1]
-    lower, upper, fraction = _positions(size, percentiles, out.dtype)
-    step = max(1, scratch.size // size)
-    ones = np.ones(size, dtype=values.dtype)
-    for start in range(0, len(values), step):
-        part = values[start : start + step]
-        rows = scratch[: part.size].reshape(part.shape)
-        np.copyto(rows, part)
-        described = out[start : start + step]
-        if exact:
-            described[:, 0], described[:, 1] = rows.mean(axis=1), rows.var(axis=1)
-        else:
-            described[:, 0], described[:, 1] = _moments(rows, ones)
-        rows.sort(axis=1)
-        below = rows[:, lower]
-        described[:, 2:] = below + (rows[:, upper] - below) * fraction
-
-
-def _moments(rows: np.ndarray, ones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each row in one pass; in two for rows whose mean would eat up the digits of the variance."""
-    size = rows.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.vecdot(rows, ones) / size
-        square = np.vecdot(rows, rows) / size
-        variance = square - mean**2
-        cancelled = np.flatnonzero(~(2 * variance > square))
-        if cancelled.size:
-            centred = rows[cancelled] - mean[cancelled, None]
-            variance[cancelled] = np.vecdot(centred, centred) / size
-    return mean, variance
-
-
-def _describe_columns(values: np.ndarray, percentiles: Sequence[int], out: np.ndarray) -> None:
-    """Statistics of each row of a few numbers, by comparing whole columns in the order of a sorting network."""
-    size = values.shape[1]
-    lower, upper, fraction = _positions(size, percentiles, out.dtype)
-    table = np.ascontiguousarray(values.T)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = table.sum(axis=0) / size
-        out[:, 0] = mean
-        out[:, 1] = np.square(table - mean).sum(axis=0) / size
-    columns, spare = list(table), np.empty_like(mean)
-    for i, j in _sorting_network(size):
-        np.minimum(columns[i], columns[j], out=spare)
-        np.maximum(columns[i], columns[j], out=columns[j])
-        columns[i], spare = spare, columns[i]
-    for k in range(len(percentiles)):
-        below, above = columns[lower[k]], columns[upper[k]]
-        out[:, 2 + k] = below + (above - below) * fraction[k]
-
-
-def _positions(size: int, percentiles: Sequence[int], dtype: np.dtype) -> tuple[list[int], list[int], np.ndarray]:
-    """Between which two ranks each percentile lies, and how far from the lower one."""
-    places = [percentile / 100 * (size - 1) for percentile in percentiles]
-    lower = [math.floor(place) for place in places]
-    upper = [min(rank + 1, size - 1) for rank in lower]
-    return lower, upper, np.asarray([place - rank for place, rank in zip(places, lower, strict=True)], dtype=dtype)
 
 
 @cache
@@ -296,8 +324,8 @@ def _sorting_network(size: int) -> tuple[tuple[int, int], ...]:
     """Which pairs to compare, in order, to sort that many numbers: Batcher's merge exchange (Knuth, volume 3, 5.2.2)."""
     pairs: list[tuple[int, int]] = []
     top = 1 << max(0, (size - 1).bit_length() - 1)
-    p = top
-    while p and size > 1:
+    p = top if size > 1 else 0
+    while p:
         q, r, d = top, 0, p
         while True:
             pairs += [(i, i + d) for i in range(size - d) if i & p == r]

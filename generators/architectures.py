@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from zoobench.generators.dropout import UNITS_A_LAYER, DropoutMasks
 from zoobench.layout import WeightLayout
 
-#: What follows the weights of each layer, in order. "activation" brings a dropout with it where ``dropout`` is true.
-_AFTER_LAYER: dict[str, tuple[tuple[str, ...], ...]] = {
+#: What follows the weights of each layer, in order; "dropout" only in networks that have any.
+FOLLOWERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cnn_s": (
         ("pool", "activation", "dropout"),
         ("pool", "activation", "dropout"),
@@ -44,29 +46,38 @@ INITIAL_BIAS = 0.01
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that models trained side by side do not share draws.
+    """Dropout whose draws are a model's own, so that models trained side by side do not share them.
 
     Parameters
     ----------
     p : float
         Probability of dropping a unit in training; the others are scaled by ``1 / (1 - p)``.
+    first_unit : int
+        Number of the first unit, which sets those of this layer apart from another's.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, first_unit: int) -> None:
         super().__init__()
         self.p = p
-        self.generator: torch.Generator | None = None  # None: torch's global one
+        self.first_unit = first_unit
+        self.masks: DropoutMasks | None = None  # None: drawn from torch's global generator
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """The values, some of them zero while the module is in training mode."""
-        if not self.training:
-            return values
-        kept = torch.empty_like(values).bernoulli_(1 - self.p, generator=self.generator)
-        return values * kept.div_(1 - self.p)
+        if self.masks is None or not self.training:
+            return functional.dropout(values, self.p, self.training)
+        n_units = values[0].numel()
+        mask = self.masks.draw(self.p, len(values), range(self.first_unit, self.first_unit + n_units))
+        return values * torch.from_numpy(mask).view_as(values).to(values.device)
 
     def extra_repr(self) -> str:
         """What ``repr`` shows between the brackets."""
         return f"p={self.p}"
+
+
+def first_unit(number: int) -> int:
+    """Number of the first unit behind the ``number``-th layer (from 0), for dropout."""
+    return number * UNITS_A_LAYER
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -119,13 +130,13 @@ def build_module(architecture: str, *, channels: int, activation: str, dropout: 
     >>> list(module.state_dict())[:3]
     ['module_list.0.weight', 'module_list.0.bias', 'module_list.3.weight']
     """
-    if architecture not in _AFTER_LAYER:
-        raise ValueError(f"architecture {architecture!r} cannot be built; known: {', '.join(_AFTER_LAYER)}")
+    if architecture not in FOLLOWERS:
+        raise ValueError(f"architecture {architecture!r} cannot be built; known: {', '.join(FOLLOWERS)}")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is unknown; known: {', '.join(_ACTIVATIONS)}")
     layout = WeightLayout.from_architecture(architecture, channels=channels)
     steps: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (layer, followers) in enumerate(zip(layout.layers, _AFTER_LAYER[architecture], strict=True)):
+    for number, (layer, followers) in enumerate(zip(layout.layers, FOLLOWERS[architecture], strict=True)):
         if layer.weight is None:
             raise ValueError(f"layer {layer.name!r} of {architecture!r} has no weight")
         shape = layer.weight.shape
@@ -145,7 +156,7 @@ def build_module(architecture: str, *, channels: int, activation: str, dropout: 
             elif role == "flatten":
                 steps["flatten"] = nn.Flatten()
             elif dropout:
-                steps[f"dropout_{number}"] = Dropout(dropout)
+                steps[f"dropout_{number}"] = Dropout(dropout, first_unit(number))
     return ConvolutionalNetwork(steps)
 
 

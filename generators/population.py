@@ -21,17 +21,23 @@ from zoobench.generators.recipes import DATASETS, ModelSettings, Recipe, find_re
 from zoobench.layout import WeightLayout
 from zoobench.properties import CATEGORICAL, HYPERPARAMETERS
 from zoobench.store import is_zoo, read_index, write_zoo
+from zoobench.warning import warn_user
 from zoobench.zoo import Zoo
 
 if TYPE_CHECKING:
     from zoobench.generators.images import ImageData
     from zoobench.generators.training import TrainedModel
 
+    Results = list[tuple[str, TrainedModel]]
+
 #: Folder, inside the zoo's own, of the models that are finished while others are not.
 _PARTS = ".models"
 
 #: Part of every finished model's fingerprint. To be raised when the same settings come to train another model.
-_TRAINING_VERSION = 1
+_TRAINING_VERSION = 2
+
+#: Models that the engine trains side by side in one process. Part of no fingerprint: it changes no model.
+_CHUNK = 16
 
 
 def make_zoo(
@@ -47,6 +53,10 @@ def make_zoo(
     A model depends on its own settings and seed alone: neither ``n_jobs`` nor the other models of the recipe change
     it. The global random state is not touched.
 
+    On the CPU, sixteen models of one activation are trained side by side by compiled code, which is built when it is
+    first needed (with the system's C++ compiler; ``$CXX`` names another). Where there is none, and on other devices,
+    PyTorch trains one model after the other, which a warning says; models then are the same up to rounding.
+
     Parameters
     ----------
     recipe : Recipe, str or path-like
@@ -54,10 +64,11 @@ def make_zoo(
     device : {"auto", "cpu", "cuda"} or str, default="auto"
         Where to train. ``"auto"`` is the CPU: networks as small as these keep no accelerator busy one by one.
     n_jobs : int, optional
-        Models trained at the same time, as in joblib: None is 1 outside a ``joblib.parallel_config``, -1 all cores.
+        Chunks of sixteen models trained at the same time (single models, without the engine), as in joblib: None is 1
+        outside a ``joblib.parallel_config``, -1 all cores.
     out : path-like, optional
         Folder for the zoo, in the zoo format: new, empty, what an interrupted run left, or this recipe's zoo. Each
-        model is kept as soon as it is trained. Default: the zoo stays in memory.
+        chunk is kept as soon as it is trained. Default: the zoo stays in memory.
     resume : bool, default=True
         Train only what ``out`` does not hold yet. False trains every model anew.
 
@@ -87,8 +98,9 @@ def make_zoo(
     recipe = find_recipe(recipe)
     device = _resolve_device(device)
     if out is None:
-        trained = dict(_train(recipe, recipe.models(), device, n_jobs, n_done=0))
-        return Zoo.from_contents(_contents(recipe, [trained[model.name] for model in recipe.models()], device))
+        engine = _engine_for(device)
+        trained = dict(_train(recipe, recipe.models(), device, engine, n_jobs))
+        return Zoo.from_contents(_contents(recipe, [trained[model.name] for model in recipe.models()], device, engine))
     folder = Path(out)
     with _training_into(folder):
         if is_zoo(folder):
@@ -105,44 +117,90 @@ def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, r
     if not resume:
         shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(exist_ok=True)
+    engine = _engine_for(device)
     models = recipe.models()
-    missing = [model for model in models if read_part(parts, recipe, model) is None]
-    for _ in _train(recipe, missing, device, n_jobs, n_done=len(models) - len(missing), parts=parts):
+    missing = [model for model in models if read_part(parts, recipe, model, engine) is None]
+    for _ in _train(recipe, missing, device, engine, n_jobs, parts=parts):
         pass  # On disk already; kept here, a large zoo would fill the memory twice.
-    finished = [read_part(parts, recipe, model) for model in models]
+    finished = [read_part(parts, recipe, model, engine) for model in models]
     lost = sum(part is None for part in finished)
     if lost:
         raise RuntimeError(f"{lost} trained models are no longer in {parts}; run the same command again")
-    write_zoo(folder, _contents(recipe, [part for part in finished if part is not None], device))
+    write_zoo(folder, _contents(recipe, [part for part in finished if part is not None], device, engine))
     shutil.rmtree(parts, ignore_errors=True)
 
 
 def _train(
     recipe: Recipe,
-    models: list[ModelSettings],
+    wanted: list[ModelSettings],
     device: str,
+    engine: str,
     n_jobs: int | None,
     *,
-    n_done: int,
     parts: Path | None = None,
 ) -> Iterator[tuple[str, TrainedModel]]:
-    """Name and result of each model, in the order in which they are finished."""
+    """Name and result of each wanted model, in the order in which they are finished."""
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    # Processes, because the Python part of the training loop is what takes the time.
+    # Processes, because the Python part of the plain loop is what takes its time.
     parallel = Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator_unordered")
-    results = parallel(delayed(_train_one)(recipe, model, device, parts) for model in models)
-    yield from tqdm(results, total=n_done + len(models), initial=n_done, desc=f"training {recipe.name}", unit="model")
+    results = parallel(
+        delayed(_train_chunk)(recipe, chunk, device, engine, parts) for chunk in _chunks(recipe, wanted, engine)
+    )
+    n_models = recipe.n_models
+    with tqdm(total=n_models, initial=n_models - len(wanted), desc=f"training {recipe.name}", unit="model") as bar:
+        for result in results:
+            bar.update(len(result))
+            yield from result
 
 
-def _train_one(recipe: Recipe, model: ModelSettings, device: str, parts: Path | None) -> tuple[str, TrainedModel]:
-    from zoobench.generators.training import train_model
+def _chunks(recipe: Recipe, wanted: list[ModelSettings], engine: str) -> list[list[ModelSettings]]:
+    """What is trained side by side. The recipe alone decides; of a chunk, only the models that are wanted remain."""
+    if engine == "torch":
+        return [[model] for model in wanted]
+    by_activation: dict[str, list[ModelSettings]] = {}
+    for model in recipe.models():
+        by_activation.setdefault(model.hyperparameters["activation"], []).append(model)
+    names = {model.name for model in wanted}
+    chunks = [models[i : i + _CHUNK] for models in by_activation.values() for i in range(0, len(models), _CHUNK)]
+    chunks = [[model for model in chunk if model.name in names] for chunk in chunks]
+    return [chunk for chunk in chunks if chunk]
 
-    trained = train_model(recipe, model, _images(recipe.dataset), device=device)
+
+def _train_chunk(recipe: Recipe, models: list[ModelSettings], device: str, engine: str, parts: Path | None) -> Results:
+    if engine == "native":
+        from zoobench.generators.compiling import NoEngineError
+        from zoobench.generators.engine import train_models
+
+        try:
+            trained = train_models(recipe, models, _images(recipe.dataset))
+        except NoEngineError as error:
+            raise RuntimeError(f"a machine that takes part cannot train with the compiled engine: {error}") from error
+    else:
+        from zoobench.generators.training import train_model
+
+        trained = [train_model(recipe, model, _images(recipe.dataset), device=device) for model in models]
     if parts is not None:
-        write_part(parts, recipe, model, trained)
-    return model.name, trained
+        for model, result in zip(models, trained, strict=True):
+            write_part(parts, recipe, model, result, engine)
+    return [(model.name, result) for model, result in zip(models, trained, strict=True)]
+
+
+def _engine_for(device: str) -> str:
+    """What trains on a device: "native" or "torch"."""
+    from zoobench.generators.compiling import NoEngineError, load_library
+
+    slowly = "PyTorch trains one model after the other, which is several times slower"
+    if device != "cpu":
+        warn_user(f"{slowly} than the compiled engine, because that trains on the CPU alone and not on {device!r}")
+        return "torch"
+    try:
+        load_library()
+    except NoEngineError as error:
+        warn_user(f"{slowly} than the compiled engine, because {error}")
+        return "torch"
+    return "native"
 
 
 @lru_cache(maxsize=2)
@@ -156,7 +214,7 @@ def _images(name: str) -> ImageData:
 # -- finished models on disk -------------------------------------------------------------------------------------------
 
 
-def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: TrainedModel) -> None:
+def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: TrainedModel, engine: str) -> None:
     """Keep a finished model: whole, or not at all."""
     handle, scratch = tempfile.mkstemp(dir=parts, prefix=".writing-")
     try:
@@ -165,7 +223,7 @@ def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: Train
                 file,
                 weights=trained.weights,
                 metrics=trained.metrics,
-                fingerprint=np.array(_fingerprint(recipe, model)),
+                fingerprint=np.array(_fingerprint(recipe, model, engine)),
             )
             file.flush()
             os.fsync(file.fileno())
@@ -176,8 +234,8 @@ def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: Train
         raise
 
 
-def read_part(parts: Path, recipe: Recipe, model: ModelSettings) -> TrainedModel | None:
-    """A finished model, or None if there is none, or one of other settings, or a damaged one."""
+def read_part(parts: Path, recipe: Recipe, model: ModelSettings, engine: str) -> TrainedModel | None:
+    """A finished model, or None if there is none, or one of other settings or engine, or a damaged one."""
     from zoobench.generators.training import METRICS, TrainedModel
 
     try:
@@ -187,7 +245,7 @@ def read_part(parts: Path, recipe: Recipe, model: ModelSettings) -> TrainedModel
         return None
     n_checkpoints = len(recipe.epochs)
     if (
-        fingerprint != _fingerprint(recipe, model)
+        fingerprint != _fingerprint(recipe, model, engine)
         or weights.shape != (n_checkpoints, _layout(recipe).n_weights)
         or weights.dtype != np.float32
         or metrics.shape != (n_checkpoints, len(METRICS))
@@ -200,10 +258,11 @@ def _part_path(parts: Path, model: ModelSettings) -> Path:
     return parts / f"{hashlib.blake2b(model.name.encode(), digest_size=16).hexdigest()}.npz"
 
 
-def _fingerprint(recipe: Recipe, model: ModelSettings) -> str:
+def _fingerprint(recipe: Recipe, model: ModelSettings, engine: str) -> str:
     """Everything that a model depends on. Not the rest of the recipe: a grid may grow between two runs."""
     settings = {
         "version": _TRAINING_VERSION,
+        "engine": engine,  # whose results differ in the last bits
         "dataset": recipe.dataset,
         "architecture": recipe.architecture,
         "batch_size": recipe.batch_size,
@@ -242,7 +301,7 @@ def _training_into(folder: Path) -> Iterator[None]:
 # -- the zoo -----------------------------------------------------------------------------------------------------------
 
 
-def _contents(recipe: Recipe, trained: list[TrainedModel], device: str) -> ZooContents:
+def _contents(recipe: Recipe, trained: list[TrainedModel], device: str, engine: str) -> ZooContents:
     """All rows of the zoo, from the trained models in the recipe's order."""
     import torch
 
@@ -271,6 +330,7 @@ def _contents(recipe: Recipe, trained: list[TrainedModel], device: str) -> ZooCo
         "zoobench": zoobench.__version__,
         "torch": torch.__version__,
         "device": device,
+        "engine": engine,
     }
     return ZooContents(
         name=str(recipe.name),
@@ -278,8 +338,19 @@ def _contents(recipe: Recipe, trained: list[TrainedModel], device: str) -> ZooCo
         properties=table,
         layout=_layout(recipe),
         provenance=provenance,
+        card=_card(recipe),
         recipe=recipe.to_dict(),
     )
+
+
+def _card(recipe: Recipe) -> dict[str, Any] | None:
+    """The registry's card of the zoo that the recipe makes, where it is one of the registry's."""
+    from zoobench.datasets_registry.cards import read_cards
+
+    card = read_cards().get(str(recipe.name))
+    if card is None or card.recipe is None or find_recipe(card.recipe) != recipe:
+        return None
+    return card.to_dict()
 
 
 def _layout(recipe: Recipe) -> WeightLayout:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoobench.generators.architectures import Dropout, build_module, initialise
+from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.images import ImageData
 from zoobench.generators.recipes import ModelSettings, Recipe
 
@@ -53,6 +54,12 @@ def initial_module(recipe: Recipe, settings: ModelSettings, channels: int) -> nn
     return module
 
 
+def initial_weights(recipe: Recipe, settings: ModelSettings, channels: int) -> np.ndarray:
+    """The weight vector of the untrained network of a model of a recipe, float32."""
+    module = initial_module(recipe, settings, channels)
+    return np.asarray(nn.utils.parameters_to_vector(module.parameters()).detach().numpy())
+
+
 def batch_orders(settings: ModelSettings, n_images: int) -> Iterator[torch.Tensor]:
     """The order of the training images in epoch 1, 2, ...: endless."""
     generator = torch.Generator().manual_seed(stream_seed(settings.seed, "batches"))
@@ -91,14 +98,14 @@ def train_model(recipe: Recipe, settings: ModelSettings, images: ImageData, *, d
     metrics: list[list[float]] = []
     with _one_thread():
         module = initial_module(recipe, settings, images.channels).to(device)
-        _give_dropout_a_stream(module, settings, device)
+        masks = _give_dropout_masks(module, settings)
         optimizer = _optimizer(settings, module)
         orders = batch_orders(settings, len(images.train_labels))
         trained = (float("nan"), float("nan"))
         finite = True
         for epoch in range(recipe.epochs[-1] + 1):
             if epoch and finite:
-                trained = _train_epoch(module, optimizer, images, next(orders).to(device), recipe.batch_size)
+                trained = _train_epoch(module, optimizer, images, next(orders).to(device), recipe.batch_size, masks)
                 finite = all(bool(parameter.isfinite().all()) for parameter in module.parameters())
             if epoch in recipe.epochs:
                 if epoch == 0:
@@ -118,7 +125,12 @@ def _optimizer(settings: ModelSettings, module: nn.Module) -> torch.optim.Optimi
 
 
 def _train_epoch(
-    module: nn.Module, optimizer: torch.optim.Optimizer, images: ImageData, order: torch.Tensor, batch_size: int
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: ImageData,
+    order: torch.Tensor,
+    batch_size: int,
+    masks: DropoutMasks,
 ) -> tuple[float, float]:
     """One pass over the training images; running means of loss and accuracy."""
     module.train()
@@ -133,6 +145,7 @@ def _train_epoch(
         loss = functional.cross_entropy(logits, wanted)
         loss.backward()
         optimizer.step()
+        masks.n_seen += len(wanted)
         loss_sum += loss.detach() * len(wanted)
         n_right += (logits.argmax(1) == wanted).sum()
     return float(loss_sum) / len(order), float(n_right) / len(order)
@@ -155,8 +168,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _give_dropout_a_stream(module: nn.Module, settings: ModelSettings, device: str) -> None:
-    generator = torch.Generator(device).manual_seed(stream_seed(settings.seed, "dropout"))
+def _give_dropout_masks(module: nn.Module, settings: ModelSettings) -> DropoutMasks:
+    masks = DropoutMasks(stream_seed(settings.seed, "dropout"))
     for part in module.modules():
         if isinstance(part, Dropout):
-            part.generator = generator
+            part.masks = masks
+    return masks

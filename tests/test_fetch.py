@@ -11,6 +11,8 @@ import pytest
 
 from zoo_samples import sample_contents
 from zoobench import clear_data_home, fetch_zoo, get_data_home, list_zoos
+from zoobench.datasets_registry import find_card
+from zoobench.fetch import stored_at
 from zoobench.store import write_zoo
 
 
@@ -67,6 +69,48 @@ def test_list_zoos() -> None:
     assert len(list_zoos(cached=True)) + len(list_zoos(cached=False)) == len(table)
     with pytest.raises(ValueError, match="no zoo has dataset 'digit'; there is"):
         list_zoos(dataset="digit")
+    table = table.set_index("name")
+    assert list(table.loc["mnist_cnn_s_hyp_fix", ["n_models", "n_epochs", "n_weights"]]) == [2560, 51, 2464]
+    assert {str(table[count].dtype) for count in ("n_models", "n_epochs", "n_weights")} == {"Int64"}
+    # What is not known is missing, and what cannot be read yet says so.
+    assert list(table.loc["cnn_wild_park", ["n_epochs", "n_weights"]].isna()) == [True, True]
+    assert table.loc["cnn_wild_park", "source"] == "zenodo (no reader yet)"
+    assert table.loc["digits_cnn_s_seed", "source"] == "bundled"
+    assert table.loc["cifar10_resnet18", "source"] == "directory"
+    assert table["cached"].sum() == 2
+
+
+def test_zoos_of_the_data_folder_are_listed_and_loaded(data_home: Path) -> None:
+    """A published zoo that lies in the data folder is cached, and fetched from there."""
+    assert "mnist_cnn_s_seed" not in set(list_zoos(cached=True)["name"])
+    write_zoo(data_home / "mnist_cnn_s_seed", sample_contents(4, (1, 2)))
+    assert "mnist_cnn_s_seed" in set(list_zoos(cached=True)["name"])
+    assert fetch_zoo("mnist_cnn_s").data.shape[0] == 8
+
+
+def test_where_zoos_lie(data_home: Path, tmp_path: Path) -> None:
+    """A bundled zoo lies in the package, wherever the data folder is; others in the data folder, under their name."""
+    bundled, published = find_card("digits_cnn_s"), find_card("mnist_cnn_s_sparse")
+    assert stored_at(bundled) == stored_at(bundled, tmp_path) == bundled.bundled
+    assert stored_at(published) == data_home / "mnist_cnn_s_seed_sparse"
+    assert stored_at(published, tmp_path) == tmp_path / "mnist_cnn_s_seed_sparse"
+
+
+def test_missing_zoo_names_sources_and_folder(data_home: Path) -> None:
+    """A zoo that is not on the machine gives an OSError with all that its reader needs to go on."""
+    with pytest.raises(OSError, match="zoo 'cifar10_cnn_l_seed' is not on this machine") as caught:
+        fetch_zoo("cifar10_cnn_l")
+    for text in (
+        str(data_home / "cifar10_cnn_l_seed"),
+        "https://zenodo.org/records/6620869/files/cifar_large_seed.zip",
+        "https://ai.unisg.ch/files/weight_space_learning/model_zoos/core-modelzoo/cnn-large_cifar10/"
+        "tune_zoo_cifar10_uniform_large/",
+    ):
+        assert text in str(caught.value)
+    assert "no reader" not in str(caught.value)
+    with pytest.raises(OSError, match="no reader for its format yet. Its sources: https://storage.googleapis.com/"):
+        fetch_zoo("small_cnn_zoo_mnist")
+    assert not any(data_home.iterdir())
 
 
 def test_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from zoobench.datahome import get_data_home
 from zoobench.datasets_registry.cards import Card, find_card, read_cards
 from zoobench.loading import load_zoo
 from zoobench.selection import Epochs
@@ -61,6 +63,8 @@ def fetch_zoo(
         For an unknown name or variant, with close matches; for an unknown subset, epoch or property.
     ZooFormatError
         If the stored zoo is damaged.
+    OSError
+        If the zoo is not on this machine: where it comes from, and where it would lie, is named.
 
     Examples
     --------
@@ -70,8 +74,11 @@ def fetch_zoo(
     ((200, 2464), (200,))
     """
     card = find_card(name, variant)
+    folder = stored_at(card)
+    if card.bundled is None and not is_zoo(folder):
+        raise _missing(card, folder)
     return load_zoo(
-        stored_at(card),
+        folder,
         subset=subset,
         epochs=epochs,
         properties=properties,
@@ -82,11 +89,18 @@ def fetch_zoo(
     )
 
 
-def stored_at(card: Card) -> Path:
-    """The folder that a zoo lies in."""
-    bundled = card.bundled
-    assert bundled is not None, "every card of the registry has a bundled zoo"
-    return bundled
+def stored_at(card: Card, data_home: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that a zoo lies in, or would lie in: the package's, or one of the data folder."""
+    return card.bundled or get_data_home(data_home) / card.name
+
+
+def _missing(card: Card, folder: Path) -> OSError:
+    sources = "; ".join(source.address for source in card.sources)
+    reader = "" if card.readable else ", and zoobench has no reader for its format yet"
+    return FileNotFoundError(
+        f"zoo {card.name!r} is not on this machine: there is no zoo in {folder}. It cannot be downloaded by this "
+        f"version yet{reader}. Its sources: {sources}"
+    )
 
 
 def list_zoos(
@@ -109,7 +123,8 @@ def list_zoos(
     -------
     DataFrame
         Columns ``name``, ``dataset``, ``architecture``, ``variant``, ``n_models``, ``n_epochs``, ``n_weights``,
-        ``source``, ``cached`` and ``licence``; one zoo a row.
+        ``source``, ``cached`` and ``licence``; one zoo a row. Counts that are not known, or differ between the models,
+        are missing. ``source`` is the kind of the best source, with a remark where zoobench cannot read any yet.
 
     Raises
     ------
@@ -132,15 +147,15 @@ def list_zoos(
                 "architecture": card.architecture,
                 "variant": card.variant,
                 "n_models": card.n_models,
-                "n_epochs": len(card.epochs),
+                "n_epochs": None if card.epochs is None else len(card.epochs),
                 "n_weights": card.n_weights,
-                "source": card.sources[0].kind,
+                "source": card.sources[0].kind + ("" if card.readable else " (no reader yet)"),
                 "cached": is_zoo(stored_at(card)),
                 "licence": card.licence,
             }
             for card in read_cards().values()
         ]
-    )
+    ).astype({"n_models": "Int64", "n_epochs": "Int64", "n_weights": "Int64"})
     for column, wanted in (("dataset", dataset), ("architecture", architecture), ("variant", variant)):
         if wanted is not None:
             if wanted not in set(table[column]):

@@ -84,14 +84,15 @@ def load_zoo(
     if verify and is_zoo(place):
         check_zoo(place)
     if is_zoo(place):
-        source, split = zoo_source(place), "hash"
+        source = zoo_source(place)
+        contents, split = source.reopen(*source.arguments), "hash"
     else:
-        from zoobench.readers import detect
-
         source = ZooSource(_reopen_foreign, (str(place.absolute()), subset, wanted))
-        split = "published" if detect(place) == "dataset_pt" else "hash"
+        contents = source.reopen(*source.arguments)
+        # A preprocessed file comes with its authors' split; nothing else has one.
+        split = "published" if "split_published" in contents.properties else "hash"
     zoo = Zoo.from_contents(
-        source.reopen(*source.arguments),
+        contents,
         subset=subset,
         epochs=epochs,
         properties=properties,
@@ -119,7 +120,6 @@ def _reopen_zoo(path: str, checksum: str) -> ZooContents:
 def _reopen_foreign(path: str, subset: str, epochs: str | tuple[int, ...] | None) -> ZooContents:
     from zoobench.readers import detect, read_foreign
 
-    place = Path(path)
-    # A published split is in the file, so which models belong to a subset is known only after reading.
-    keep_model = None if detect(place) == "dataset_pt" else models_of(subset)
-    return read_foreign(place, epochs=epochs, keep_model=keep_model)
+    # Which models belong to a published split is known only after reading; to the hash split, by their names.
+    by_name = subset != "all" and detect(path) == "experiment"
+    return read_foreign(path, epochs=epochs, keep_model=models_of(subset) if by_name else None)

@@ -15,7 +15,7 @@ from zoobench.readers.tarstream import Opener, TarStream
 from zoobench.readers.zipdir import ZipDirectory
 
 #: How deep below a folder trials are looked for: the experiment may lie a folder or two down.
-_MAX_DEPTH = 4
+_MAX_DEPTH = 5
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _CHECKPOINT_FOLDER = re.compile(r"checkpoint_[0-9]+")
 

@@ -207,18 +207,12 @@ class _Experiment:
         if self._choice.last:
             missing = sum(not self._found[model] for model in models)
         else:
-            expected = self._expected_epochs(len(models))
+            # A checkpoint is missing where another model has one: most zoos note more epochs than they keep.
+            expected = self._choice.asked or frozenset[int]().union(*self._found.values())
             missing = sum(len(expected - self._found[model]) for model in models)
         if missing:
             counts["missing checkpoint"] = missing
         return dict(counts)
-
-    def _expected_epochs(self, n_models: int) -> frozenset[int]:
-        """Epochs of which every model should have a checkpoint: those asked for, or those that most models have."""
-        if self._choice.asked is not None:
-            return self._choice.asked
-        having = Counter(epoch for epochs in self._found.values() for epoch in epochs)
-        return frozenset(epoch for epoch, count in having.items() if 2 * count >= n_models)
 
     def _nothing_found(self) -> ValueError:
         if self._kept and not any(self._kept.values()):

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from zoobench.errors import UnsafeFileError, ZooFormatError
-from zoobench.readers.blocks import StateBlocks
+from zoobench.readers.blocks import Block, SkippedBlocks, StateBlocks
 from zoobench.readers.naming import shortened
 from zoobench.readers.tensors import STORAGE_TYPES, Storage, Tensor, rebuild_tensor
 
+_STOP = pickle.STOP[0]
+_END = 1 << 62
 _LONGEST_NAME = 256
 _LONGEST_INTEGER = 64
 _LARGEST_STORAGE = 1 << 48
@@ -34,6 +36,12 @@ class Record(dict[Any, Any]):
     def __init__(self, start: int = -1) -> None:
         super().__init__()
         self.start = start
+
+
+class _OrderedRecord(Record):
+    """An ordered dictionary, which can have attributes of its own."""
+
+    __slots__ = ()
 
 
 class Attributes(Record):
@@ -75,23 +83,20 @@ def load_pickle(content: memoryview, blocks: StateBlocks | None = None) -> Any:
         If it is damaged, or uses instructions that torch does not write.
     """
     try:
-        try:
-            return _Machine(content, blocks).run()
-        except _UnknownMemo:
-            # Something refers into a state_dict that was recognised, and so not read: read them all.
-            return _Machine(content, None).run()
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+        return _Machine(content, blocks).run()
+    except (
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        struct.error,
+    ) as error:
         if isinstance(error, ZooFormatError):
             raise
         raise ZooFormatError(f"holds a damaged pickle: {type(error).__name__}") from None
-
-
-class _UnknownMemo(ValueError):
-    pass
-
-
-class _Stop(Exception):
-    pass
 
 
 class _Machine:
@@ -104,20 +109,25 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._skipped = SkippedBlocks()
 
     def run(self) -> Any:
+        """Go through the whole pickle; what it leaves on the stack is the result."""
+        self._run_until(_END)
+        return self._stack.pop()
+
+    def _run_until(self, stop: int) -> None:
         content, operations = self._content, _OPERATIONS
-        try:
-            while True:
-                code = content[self._at]
-                operation = operations.get(code)
-                if operation is None:
-                    self._refuse(code)
-                else:
-                    self._at += 1
-                    operation(self)
-        except _Stop:
-            return self._stack.pop()
+        while self._at < stop:
+            code = content[self._at]
+            operation = operations.get(code)
+            if operation is None:
+                if code == _STOP:
+                    return
+                self._refuse(code)
+            else:
+                self._at += 1
+                operation(self)
 
     def _refuse(self, code: int) -> None:
         if bytes([code]) in _CALLING:
@@ -133,8 +143,13 @@ class _Machine:
         self._at += size
         return raw
 
+    def _byte(self) -> int:
+        self._at += 1
+        return self._content[self._at - 1]
+
     def _number(self, form: struct.Struct) -> Any:
-        return form.unpack(self._take(form.size))[0]
+        self._at += form.size
+        return form.unpack_from(self._content, self._at - form.size)[0]
 
     def _line(self) -> str:
         line, newline, _ = bytes(self._content[self._at : self._at + _LONGEST_NAME]).partition(b"\n")
@@ -181,10 +196,20 @@ class _Machine:
         self._memo[index] = self._stack[-1]
 
     def _get(self, index: int) -> None:
-        try:
-            self._stack.append(self._memo[index])
-        except KeyError:
-            raise _UnknownMemo from None
+        self._stack.append(self._recall(index))
+
+    def _recall(self, index: int) -> Any:
+        if index not in self._memo:
+            self._read_skipped(index)
+        return self._memo[index]
+
+    def _read_skipped(self, index: int) -> None:
+        """Read the recognised state_dict that something refers into, for the sake of its memo."""
+        start, stop = self._skipped.around(index)
+        block = self._stack, self._at, self._blocks
+        self._stack, self._at, self._blocks = [_OrderedRecord()], start, None
+        self._run_until(stop)
+        self._stack, self._at, self._blocks = block
 
     # -- containers --------------------------------------------------------------------------------------------------
 
@@ -220,13 +245,15 @@ class _Machine:
 
     def _new_record(self, record: Record) -> None:
         record.start = self._at
-        recognised = self._blocks.recognise(self._content, self._at) if self._blocks else None
+        recognised = self._blocks.recognise(self._content, self._at, self._recall) if self._blocks else None
         if recognised is None:
             self._stack.append(record)
             return
-        block, memo, self._at = recognised
+        block, memo, stop = recognised
+        self._skipped.add(memo, self._at, stop)
         self._memo[memo] = block
         self._stack.append(block)
+        self._at = stop
 
     def _set_item(self) -> None:
         value = self._stack.pop()
@@ -239,12 +266,13 @@ class _Machine:
             raise ZooFormatError("holds a damaged pickle: entries without a dictionary, or keys that are no names")
         record.update(zip(keys, values, strict=True))
         # Behind an OrderedDict of tensors, torch writes a dictionary of versions: part of the same state.
-        if values and type(values[0]) is Tensor and self._content[self._at] != pickle.EMPTY_DICT[0]:
+        more = type(record) is _OrderedRecord and self._content[self._at] == pickle.EMPTY_DICT[0]
+        if values and type(values[0]) is Tensor and not more:
             self._learn(record)
 
     def _learn(self, record: Record) -> None:
         if self._blocks is not None and all(type(value) is Tensor for value in record.values()):
-            self._blocks.learn(self._content, record.start, self._at, record)
+            self._blocks.learn(self._content, record.start, self._at, record, self._recall)
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
@@ -253,26 +281,23 @@ class _Machine:
         if type(function) is not _Admitted or type(arguments) is not tuple:
             raise ZooFormatError("holds a damaged pickle: it calls what cannot be called")
         result = function.build(*arguments)
-        if type(result) is Record:
+        if type(result) is _OrderedRecord:
             self._new_record(result)
         else:
             self._stack.append(result)
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if not isinstance(state, Record) or not isinstance(target, Record):
+        if not isinstance(state, Record) or not isinstance(target, Attributes | _OrderedRecord | Block):
             raise ZooFormatError("holds a damaged pickle: attributes that belong to no object")
         if type(target) is Attributes:
             target.update(state)
-        elif target:
+        elif isinstance(target, Record) and target:
             self._learn(target)
-
-    def _stop(self) -> None:
-        raise _Stop
 
 
 def _ordered_dict() -> Record:
-    return Record()
+    return _OrderedRecord()
 
 
 def _path(*parts: str) -> str:
@@ -297,27 +322,26 @@ _CALLING = (pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4, pick
 
 _U2, _I4, _U4, _F8 = (struct.Struct(form) for form in ("<H", "<i", "<I", ">d"))
 _INSTRUCTIONS: dict[bytes, Callable[[_Machine], object]] = {
-    pickle.PROTO: lambda m: m._take(1),
+    pickle.PROTO: lambda m: m._byte(),
     pickle.FRAME: lambda m: m._take(8),
-    pickle.STOP: _Machine._stop,
     pickle.NONE: lambda m: m._stack.append(None),
     pickle.NEWTRUE: lambda m: m._stack.append(True),
     pickle.NEWFALSE: lambda m: m._stack.append(False),
-    pickle.BININT1: lambda m: m._stack.append(m._take(1)[0]),
+    pickle.BININT1: lambda m: m._stack.append(m._byte()),
     pickle.BININT2: lambda m: m._stack.append(m._number(_U2)),
     pickle.BININT: lambda m: m._stack.append(m._number(_I4)),
-    pickle.LONG1: lambda m: m._integer(m._take(1)[0]),
+    pickle.LONG1: lambda m: m._integer(m._byte()),
     pickle.LONG4: lambda m: m._integer(m._number(_I4)),
     pickle.BINFLOAT: lambda m: m._stack.append(m._number(_F8)),
-    pickle.SHORT_BINUNICODE: lambda m: m._string(m._take(1)[0]),
+    pickle.SHORT_BINUNICODE: lambda m: m._string(m._byte()),
     pickle.BINUNICODE: lambda m: m._string(m._number(_U4)),
     pickle.GLOBAL: lambda m: m._name(m._line(), m._line()),
     pickle.STACK_GLOBAL: _Machine._stack_name,
     pickle.BINPERSID: _Machine._storage,
-    pickle.BINPUT: lambda m: m._put(m._take(1)[0]),
+    pickle.BINPUT: lambda m: m._put(m._byte()),
     pickle.LONG_BINPUT: lambda m: m._put(m._number(_U4)),
     pickle.MEMOIZE: lambda m: m._put(len(m._memo)),
-    pickle.BINGET: lambda m: m._get(m._take(1)[0]),
+    pickle.BINGET: lambda m: m._get(m._byte()),
     pickle.LONG_BINGET: lambda m: m._get(m._number(_U4)),
     pickle.MARK: _Machine._mark,
     pickle.TUPLE: lambda m: m._stack.append(tuple(m._since_mark())),

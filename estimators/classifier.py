@@ -1,0 +1,274 @@
+"""The linear probe for properties that are names: a linear layer on weights, or on any features of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import softmax
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from zoobench.estimators.adam import AdamSettings, train_linear_layers
+from zoobench.estimators.linear import check_alphas, check_groups, check_validation
+
+_N_FOLDS = 5
+
+
+class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
+    """Linear classification that chooses its penalty, or trains as the Model Zoos' benchmark does.
+
+    Parameters
+    ----------
+    solver : {"lbfgs", "adam"}, default="lbfgs"
+        ``"lbfgs"`` is logistic regression with an L2 penalty, to convergence. ``"adam"`` is the benchmark's linear
+        layer: Adam with small batches for a fixed number of epochs, nothing chosen on validation data [1]_.
+    alphas : sequence of float, default=(100.0, 10.0, 1.0, 0.1, 0.01)
+        Penalties to choose from with ``"lbfgs"``, each the inverse of scikit-learn's ``C``; of equal accuracies the
+        first wins, so the strongest should come first.
+    max_iter : int, default=1000
+        Most iterations of ``"lbfgs"``.
+    lr : float, default=1e-4
+        Learning rate of ``"adam"``.
+    weight_decay : float, default=1e-6
+        Weight decay of ``"adam"``, as torch defines it.
+    batch_size : int, default=10
+        Rows a step of ``"adam"``.
+    max_epochs : int, default=50
+        Epochs of ``"adam"``.
+    random_state : int, RandomState instance or None, default=None
+        Initialisation and order of rows of ``"adam"``; the benchmark's is 42.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
+    coef_ : ndarray of shape (n_classes, n_features), or (1, n_features) for two classes with ``"lbfgs"``
+        Coefficients.
+    intercept_ : ndarray of shape (n_classes,) or (1,)
+        Intercepts.
+    alpha_ : float
+        The chosen penalty; only with ``"lbfgs"``.
+    n_iter_ : int or ndarray
+        Iterations of ``"lbfgs"``, or epochs of ``"adam"``.
+    n_features_in_ : int
+        Number of features.
+
+    See Also
+    --------
+    LinearProbeRegressor : For properties that are numbers.
+
+    Notes
+    -----
+    With ``"lbfgs"`` the penalty is chosen by accuracy on validation data where ``fit`` is given some; else over five
+    folds of groups; else over five folds of rows, which is honest only if rows are independent: checkpoints of one
+    model are not. ``"adam"`` needs torch, for the benchmark's own random numbers.
+
+    References
+    ----------
+    .. [1] K. Schuerholt et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS 2022,
+       section 4.
+
+    Examples
+    --------
+    >>> from zoobench import fetch_zoo
+    >>> from zoobench.estimators import LinearProbeClassifier, WeightStatistics
+    >>> import warnings; warnings.simplefilter("ignore")
+    >>> zoo = fetch_zoo("digits_cnn_s_hyp_rand", epochs="last", properties="init", max_abs_weight=5)
+    >>> X = WeightStatistics("cnn_s").fit_transform(zoo.data)
+    >>> probe = LinearProbeClassifier().fit(X, zoo.target, groups=zoo.groups)
+    >>> [str(name) for name in probe.classes_]
+    ['kaiming_normal', 'kaiming_uniform', 'normal', 'uniform']
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "solver": [StrOptions({"lbfgs", "adam"})],
+        "alphas": ["array-like"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        solver: str = "lbfgs",
+        *,
+        alphas: Sequence[float] = (100.0, 10.0, 1.0, 0.1, 0.01),
+        max_iter: int = 1000,
+        lr: float = 1e-4,
+        weight_decay: float = 1e-6,
+        batch_size: int = 10,
+        max_epochs: int = 50,
+        random_state: Any = None,
+    ) -> None:
+        self.solver = solver
+        self.alphas = alphas
+        self.max_iter = max_iter
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, *, groups: Any = None, X_val: Any = None, y_val: Any = None) -> LinearProbeClassifier:
+        """Choose the penalty and fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Classes.
+        groups : array-like of shape (n_samples,), optional
+            Model of each row; see Notes.
+        X_val, y_val : array-like, optional
+            Validation data, to choose the penalty by. Nothing is fitted on it.
+
+        Returns
+        -------
+        LinearProbeClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two classes, a penalty is not positive, or one of ``X_val`` and ``y_val`` is
+            missing.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has only one class, {self.classes_[0]!r}; a classifier needs at least two")
+        alphas = check_alphas(self.alphas)
+        validated = check_validation(X_val, y_val)
+        if groups is not None:
+            groups = check_groups(groups, X)
+        if validated:
+            X_val = validate_data(self, X_val, dtype=[np.float64, np.float32], reset=False)
+        if self.solver == "adam":
+            self._fit_adam(X, codes)
+        else:
+            folds = [(X, codes, X_val, _codes_of(y_val, self.classes_))] if validated else _folds(X, codes, groups)
+            self._fit_lbfgs(X, codes, alphas, folds)
+        return self
+
+    def _fit_adam(self, X: np.ndarray, codes: np.ndarray) -> None:
+        settings = AdamSettings(self.lr, self.weight_decay, self.batch_size, self.max_epochs)
+        # The benchmark's seed reaches torch as it is; a RandomState gives a seed of its own.
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        X = np.asarray(X, dtype=np.float32)
+        [(self.coef_, self.intercept_)] = train_linear_layers(X, [codes], [len(self.classes_)], int(seed), settings)
+        self.n_iter_ = self.max_epochs
+
+    def _fit_lbfgs(self, X: np.ndarray, codes: np.ndarray, alphas: np.ndarray, folds: Any) -> None:
+        right = np.zeros(len(alphas))
+        for X_train, train, X_held, held in folds:
+            if len(np.unique(train)) < 2:
+                continue
+            for number, model in enumerate(self._path(X_train, train, alphas)):
+                right[number] += (model.predict(X_held) == held).sum()
+        self.alpha_ = float(alphas[right.argmax()])
+        final = next(self._path(X, codes, np.array([self.alpha_])))
+        self.coef_, self.intercept_ = final.coef_, final.intercept_
+        self.n_iter_ = final.n_iter_
+
+    def _path(self, X: np.ndarray, codes: np.ndarray, alphas: np.ndarray) -> Iterator[LogisticRegression]:
+        """Regressions from the first penalty to the last, each from where the one before ended."""
+        model = LogisticRegression(max_iter=self.max_iter, warm_start=True)
+        for alpha in alphas:
+            model.set_params(C=1.0 / alpha)
+            with warnings.catch_warnings():
+                # A probe on unscaled features may need more steps than are worth taking: n_iter_ tells.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                yield model.fit(X, codes)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores before the softmax.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            What to classify.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes: that of the second over the first
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        scores: np.ndarray = X @ self.coef_.T + self.intercept_
+        if len(self.classes_) > 2:
+            return scores
+        return scores.ravel() if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            What to classify.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.column_stack([np.zeros_like(scores), scores])
+        probabilities: np.ndarray = softmax(scores)
+        return probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            What to classify.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        scores = self.decision_function(X)
+        codes = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        predicted: np.ndarray = self.classes_[codes]
+        return predicted
+
+
+def _codes_of(y: Any, classes: np.ndarray) -> np.ndarray:
+    """Number of each class, -1 for one that was not in training: no prediction can be right about it."""
+    y = np.asarray(y)
+    places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return np.where(classes[places] == y, places, -1)
+
+
+def _folds(X: np.ndarray, codes: np.ndarray, groups: np.ndarray | None) -> Iterator[tuple[np.ndarray, ...]]:
+    """Training and held-out parts: of groups where there are some, else of rows."""
+    if groups is not None:
+        folds = GroupKFold(min(_N_FOLDS, len(np.unique(groups)))).split(X, codes, groups)
+    else:
+        smallest = np.bincount(codes).min()
+        if smallest < 2:
+            # Rows that cannot be stratified cannot be held out either: every penalty is as good.
+            return
+        folds = StratifiedKFold(min(_N_FOLDS, smallest)).split(X, codes)
+    for train, held in folds:
+        yield X[train], codes[train], X[held], codes[held]

@@ -1,0 +1,108 @@
+"""Files written whole or not at all, by one process at a time, where there is room for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from zoobench.download.gate import say
+from zoobench.download.remote import DownloadError, NoSpaceError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp keeps everybody else out
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def one_at_a_time(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that other processes wait for.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its folder exists.
+    what : str
+        What is being done, for whoever has to wait.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1.0)
+    except Timeout:
+        say(f"waiting for another process that is {what}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_space(folder: Path, n_bytes: int, name: str) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises
+    ------
+    NoSpaceError
+        With the bytes that are needed and those that are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise NoSpaceError(
+            f"cannot fetch {name}: {human(n_bytes)} are still to come, but the disk of {folder} has {human(free)} "
+            "free; make room, or name a folder on another disk in ZOOBENCH_DATA"
+        )
+
+
+def disk_error(name: str, folder: Path, error: OSError) -> DownloadError:
+    """The error for what the file system refused."""
+    kind: type[DownloadError] = DownloadError
+    if error.errno in _FULL:
+        kind = NoSpaceError
+        reason = f"the disk of {folder} is full ({error.strerror})"
+        remedy = "make room and try again, what has arrived is kept; or name a folder on another disk in ZOOBENCH_DATA"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        reason = f"{folder} may not be written to ({error})"
+        remedy = "change its permissions, or name another folder in ZOOBENCH_DATA"
+    else:
+        reason = f"{folder} cannot be written to ({error})"
+        remedy = "mend that, or name another folder in ZOOBENCH_DATA"
+    return kind(f"cannot fetch {name}: {reason}; {remedy}")
+
+
+def human(n_bytes: int) -> str:
+    """A number of bytes for people.
+
+    Examples
+    --------
+    >>> from zoobench.download.disk import human
+    >>> human(1823561025)
+    '1.82 GB'
+    """
+    text = str(tqdm.format_sizeof(n_bytes))
+    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{n_bytes} bytes"
+
+
+def _umask() -> int:
+    # Reading the mask means setting it; a constant would override what the user has chosen.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

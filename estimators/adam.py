@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def train_linear_layers(
                 error /= len(batch)
                 np.dot(error.T, inputs, out=state.gradient[part])
             state.step()
-    parts = [weight[start:stop] for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    parts = [weight[start:stop] for start, stop in itertools.pairwise(starts)]
     return [(part[:, :-1].copy(), part[:, -1].copy()) for part in parts]
 
 

@@ -1,17 +1,16 @@
-"""The linear probe for properties that are names: a linear layer on weights, or on any features of them."""
+"""Linear probe for names: logistic regression with a chosen penalty, or the linear layer of the paper's benchmark."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import softmax
@@ -19,9 +18,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zoobench.estimators.adam import AdamSettings, train_linear_layers
-from zoobench.estimators.linear import check_alphas, check_groups, check_validation
+from zoobench.estimators.held_out import check_alphas, check_groups, check_validation_data, stratified_folds
+from zoobench.estimators.ridge import blocked_product
 
-_N_FOLDS = 5
+#: Training rows, their classes, held-out rows and theirs, for each way to hold out.
+_Parts = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
 
 
 class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
@@ -32,11 +33,11 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
     solver : {"lbfgs", "adam"}, default="lbfgs"
         ``"lbfgs"`` is logistic regression with an L2 penalty, to convergence. ``"adam"`` is the benchmark's linear
         layer: Adam with small batches for a fixed number of epochs, nothing chosen on validation data [1]_.
-    alphas : sequence of float, default=(100.0, 10.0, 1.0, 0.1, 0.01)
+    alphas : sequence of positive float, default=(100.0, 10.0, 1.0, 0.1, 0.01)
         Penalties to choose from with ``"lbfgs"``, each the inverse of scikit-learn's ``C``; of equal accuracies the
         first wins, so the strongest should come first.
     max_iter : int, default=1000
-        Most iterations of ``"lbfgs"``.
+        Most iterations of ``"lbfgs"``. A probe on unscaled features may need more than are worth taking.
     lr : float, default=1e-4
         Learning rate of ``"adam"``.
     weight_decay : float, default=1e-6
@@ -45,8 +46,8 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         Rows a step of ``"adam"``.
     max_epochs : int, default=50
         Epochs of ``"adam"``.
-    random_state : int, RandomState instance or None, default=None
-        Initialisation and order of rows of ``"adam"``; the benchmark's is 42.
+    random_state : int, RandomState instance or None, default=42
+        Initialisation and order of rows of ``"adam"``; 42 is the benchmark's seed.
 
     Attributes
     ----------
@@ -58,6 +59,8 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         Intercepts.
     alpha_ : float
         The chosen penalty; only with ``"lbfgs"``.
+    alpha_scores_ : ndarray of shape (n_alphas,)
+        Accuracy of each penalty on what was held out; NaN if nothing could be. Only with ``"lbfgs"``.
     n_iter_ : int or ndarray
         Iterations of ``"lbfgs"``, or epochs of ``"adam"``.
     n_features_in_ : int
@@ -69,9 +72,14 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    With ``"lbfgs"`` the penalty is chosen by accuracy on validation data where ``fit`` is given some; else over five
-    folds of groups; else over five folds of rows, which is honest only if rows are independent: checkpoints of one
-    model are not. ``"adam"`` needs torch, for the benchmark's own random numbers.
+    With ``"lbfgs"`` the penalty is the one with the best accuracy on
+
+    1. validation data, if ``X_val`` and ``y_val`` are given;
+    2. else five folds of groups, if ``groups`` is given;
+    3. else five folds of rows. That is honest only if rows are independent, and states of one network are not.
+
+    Folds are the same at every call. ``"adam"`` chooses nothing, so it ignores both; it needs torch, for the
+    benchmark's own random numbers.
 
     References
     ----------
@@ -80,17 +88,18 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from zoobench import fetch_zoo
-    >>> from zoobench.estimators import LinearProbeClassifier, WeightStatistics
-    >>> import warnings; warnings.simplefilter("ignore")
-    >>> zoo = fetch_zoo("digits_cnn_s_hyp_rand", epochs="last", properties="init", max_abs_weight=5)
-    >>> X = WeightStatistics("cnn_s").fit_transform(zoo.data)
-    >>> probe = LinearProbeClassifier().fit(X, zoo.target, groups=zoo.groups)
-    >>> [str(name) for name in probe.classes_]
-    ['kaiming_normal', 'kaiming_uniform', 'normal', 'uniform']
+    >>> import numpy as np
+    >>> from zoobench.estimators import LinearProbeClassifier
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> y = np.where(X[:, 0] > 0, "tanh", "relu")
+    >>> probe = LinearProbeClassifier().fit(X[:40], y[:40], X_val=X[40:50], y_val=y[40:50])
+    >>> probe.alpha_, probe.alpha_scores_.tolist()
+    (1.0, [0.5, 0.9, 1.0, 1.0, 1.0])
+    >>> probe.score(X[50:], y[50:])
+    0.9
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "solver": [StrOptions({"lbfgs", "adam"})],
         "alphas": ["array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -111,7 +120,7 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         weight_decay: float = 1e-6,
         batch_size: int = 10,
         max_epochs: int = 50,
-        random_state: Any = None,
+        random_state: Any = 42,
     ) -> None:
         self.solver = solver
         self.alphas = alphas
@@ -152,18 +161,20 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has only one class, {self.classes_[0]!r}; a classifier needs at least two")
+            raise ValueError(f"y has only one class ({self.classes_[0]}), but a classifier needs at least two")
         alphas = check_alphas(self.alphas)
-        validated = check_validation(X_val, y_val)
-        if groups is not None:
-            groups = check_groups(groups, X)
-        if validated:
-            X_val = validate_data(self, X_val, dtype=[np.float64, np.float32], reset=False)
+        validation = check_validation_data(self, X_val, y_val)
+        groups = None if validation else check_groups(groups, len(X))
         if self.solver == "adam":
             self._fit_adam(X, codes)
+            return self
+        if validation:
+            held_out: _Parts = [(X, codes, validation[0], codes_of(validation[1], self.classes_))]
         else:
-            folds = [(X, codes, X_val, _codes_of(y_val, self.classes_))] if validated else _folds(X, codes, groups)
-            self._fit_lbfgs(X, codes, alphas, folds)
+            fold = stratified_folds(codes, groups)
+            parts = [(fold != number, fold == number) for number in range(fold.max() + 1)]
+            held_out = ((X[train], codes[train], X[held], codes[held]) for train, held in parts)
+        self._fit_lbfgs(X, codes, alphas, held_out)
         return self
 
     def _fit_adam(self, X: np.ndarray, codes: np.ndarray) -> None:
@@ -176,14 +187,16 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         [(self.coef_, self.intercept_)] = train_linear_layers(X, [codes], [len(self.classes_)], int(seed), settings)
         self.n_iter_ = self.max_epochs
 
-    def _fit_lbfgs(self, X: np.ndarray, codes: np.ndarray, alphas: np.ndarray, folds: Any) -> None:
-        right = np.zeros(len(alphas))
-        for X_train, train, X_held, held in folds:
+    def _fit_lbfgs(self, X: np.ndarray, codes: np.ndarray, alphas: np.ndarray, held_out: _Parts) -> None:
+        right, n_held = np.zeros(len(alphas)), 0
+        for X_train, train, X_held, held in held_out:
             if len(np.unique(train)) < 2:
-                continue
+                continue  # nothing to learn from: every penalty is as good
+            n_held += len(held)
             for number, model in enumerate(self._path(X_train, train, alphas)):
                 right[number] += (model.predict(X_held) == held).sum()
         self.alpha_ = float(alphas[right.argmax()])
+        self.alpha_scores_ = right / n_held if n_held else np.full(len(alphas), np.nan)
         final = next(self._path(X, codes, np.array([self.alpha_])))
         self.coef_, self.intercept_ = final.coef_, final.intercept_
         self.n_iter_ = final.n_iter_
@@ -194,7 +207,7 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         for alpha in alphas:
             model.set_params(C=1.0 / alpha)
             with warnings.catch_warnings():
-                # A probe on unscaled features may need more steps than are worth taking: n_iter_ tells.
+                # max_iter is a bound on what a probe may cost; n_iter_ tells whether it was met.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 yield model.fit(X, codes)
 
@@ -212,7 +225,7 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scores: np.ndarray = X @ self.coef_.T + self.intercept_
+        scores = blocked_product(X, self.coef_.T.astype(np.float64)) + self.intercept_
         if len(self.classes_) > 2:
             return scores
         return scores.ravel() if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]
@@ -253,22 +266,20 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
         return predicted
 
 
-def _codes_of(y: Any, classes: np.ndarray) -> np.ndarray:
-    """Number of each class, -1 for one that was not in training: no prediction can be right about it."""
-    y = np.asarray(y)
+def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Number of each class.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Classes.
+    classes : ndarray of shape (n_classes,)
+        The known ones, sorted.
+
+    Returns
+    -------
+    ndarray of int, shape (n_samples,)
+        -1 for a class that is not known: no prediction can be right about it.
+    """
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[places] == y, places, -1)
-
-
-def _folds(X: np.ndarray, codes: np.ndarray, groups: np.ndarray | None) -> Iterator[tuple[np.ndarray, ...]]:
-    """Training and held-out parts: of groups where there are some, else of rows."""
-    if groups is not None:
-        folds = GroupKFold(min(_N_FOLDS, len(np.unique(groups)))).split(X, codes, groups)
-    else:
-        smallest = np.bincount(codes).min()
-        if smallest < 2:
-            # Rows that cannot be stratified cannot be held out either: every penalty is as good.
-            return
-        folds = StratifiedKFold(min(_N_FOLDS, smallest)).split(X, codes)
-    for train, held in folds:
-        yield X[train], codes[train], X[held], codes[held]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
@@ -71,13 +71,13 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     >>> import sklearn
     >>> from sklearn.pipeline import Pipeline
     >>> from zoobench.estimators import LinearProbeRegressor, WeightStatistics
-    >>> X = np.random.default_rng(0).normal(size=(60, 2464)).astype(np.float32)
-    >>> y = X[:, :200].mean(axis=1)
+    >>> y = np.linspace(0.1, 0.5, 60)
+    >>> X = np.random.default_rng(0).permuted(y[:, None] * np.linspace(-1, 1, 2464), axis=1).astype(np.float32)
     >>> with sklearn.config_context(enable_metadata_routing=True):
     ...     probe = LinearProbeRegressor().set_fit_request(X_val=True, y_val=True)
     ...     model = Pipeline([("statistics", WeightStatistics("cnn_s")), ("probe", probe)], transform_input=["X_val"])
-    ...     model = model.fit(X[:40], y[:40], X_val=X[40:50], y_val=y[40:50])
-    >>> bool(model.score(X[50:], y[50:]) > 0.99)
+    ...     model = model.fit(X[::2], y[::2], X_val=X[1::4], y_val=y[1::4])
+    >>> bool(model.score(X[3::4], y[3::4]) > 0.9)
     True
 
     Without validation data, the states of one network belong in one group:
@@ -87,16 +87,17 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     ((2464,), (17,))
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {"alphas": ["array-like"], "penalize_intercept": ["boolean"]}
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alphas": ["array-like"],
+        "penalize_intercept": ["boolean"],
+    }
 
     def __init__(self, alphas: Sequence[float] = PAPER_ALPHAS, *, penalize_intercept: bool = False) -> None:
         self.alphas = alphas
         self.penalize_intercept = penalize_intercept
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: Any, *, groups: Any = None, X_val: Any = None, y_val: Any = None
-    ) -> LinearProbeRegressor:
+    def fit(self, X: Any, y: Any, *, groups: Any = None, X_val: Any = None, y_val: Any = None) -> LinearProbeRegressor:
         """Choose a penalty for each target and fit.
 
         Parameters

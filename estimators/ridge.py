@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 #: Rows or columns are taken to float64 in blocks of this many bytes: X itself may be a float32 memory map.
 _BLOCK_BYTES = 1 << 25
@@ -35,6 +36,7 @@ class RidgePath:
     Examples
     --------
     >>> import numpy as np
+    from numpy.typing import ArrayLike
     >>> from zoobench.estimators.ridge import RidgePath
     >>> X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
     >>> path = RidgePath(X, Y, penalize_intercept=False)
@@ -67,14 +69,14 @@ class RidgePath:
         # The smallest ones are zero but for rounding, and a negative one could cancel a small penalty.
         np.maximum(self._eigenvalues, 0, out=self._eigenvalues)
 
-    def predict(self, X: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
+    def predict(self, X: np.ndarray, alphas: ArrayLike) -> np.ndarray:
         """Predictions for every penalty.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features)
             Rows to predict.
-        alphas : sequence of positive float
+        alphas : array-like of positive float
             Penalties.
 
         Returns
@@ -89,12 +91,12 @@ class RidgePath:
             product = np.concatenate([block @ flat for block in self._design(X)])
         return product.reshape(len(X), len(solutions), -1).transpose(1, 0, 2) + self._y_mean
 
-    def coefficients(self, alphas: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def coefficients(self, alphas: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients with one penalty a target.
 
         Parameters
         ----------
-        alphas : sequence of positive float
+        alphas : array-like of positive float
             One penalty a target.
 
         Returns
@@ -116,12 +118,12 @@ class RidgePath:
             intercept = solution.sum(axis=0) if self._dual else solution[-1]
         return np.ascontiguousarray(coef.T), intercept
 
-    def held_out_residuals(self, alphas: Sequence[float], groups: np.ndarray | None = None) -> np.ndarray:
+    def held_out_residuals(self, alphas: ArrayLike, groups: np.ndarray | None = None) -> np.ndarray:
         """Residual of each row under the model that was fitted without the row's group.
 
         Parameters
         ----------
-        alphas : sequence of positive float
+        alphas : array-like of positive float
             Penalties.
         groups : ndarray of shape (n_samples,), optional
             Group of each row. By default each row is a group of its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
@@ -93,7 +93,7 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
     ['module_list.0.weight_mean', 'module_list.0.weight_var', 'module_list.0.weight_p1']
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "layout": [WeightLayout, str, None],
         "preset": [StrOptions(set(_PRESETS))],
     }
@@ -220,19 +220,19 @@ def layer_statistics(
     columns = nearer + farther + [column for i in small for column in range(tensors[i].start, tensors[i].slice.stop)]
     weights = np.concatenate([np.empty(0, dtype), *(places[i].weight for i in large)])
     for start in range(0, len(X), _CHUNK_STATES):
-        chunk = X[start : start + _CHUNK_STATES]
-        out = result[start : start + len(chunk)]
-        numbers, moments = _sort_states(chunk, [tensors[i] for i in large], np.asarray(columns, dtype=np.intp), exact)
-        near, far, few = np.split(numbers, [len(nearer), 2 * len(nearer)], axis=1)
-        interpolated = (far - near) * weights
-        interpolated += near
-        for position, i in enumerate(large):
-            out[:, i, :2] = moments[position].T
-            out[:, i, 2:] = interpolated[:, position * len(percentiles) : (position + 1) * len(percentiles)]
-        position, few = 0, np.ascontiguousarray(few.T)
-        for i in small:
-            out[:, i] = _describe_few(few[position : position + tensors[i].size], places[i]).T
-            position += tensors[i].size
+        chunk, out = X[start : start + _CHUNK_STATES], result[start : start + _CHUNK_STATES]
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers, moments = _sort_states(chunk, [tensors[i] for i in large], np.asarray(columns, np.intp), exact)
+            near, far, few = np.split(numbers, [len(nearer), 2 * len(nearer)], axis=1)
+            quantiles = (far - near) * weights
+            quantiles += near
+            for position, i in enumerate(large):
+                out[:, i, :2] = moments[position].T
+                out[:, i, 2:] = quantiles[:, position * len(percentiles) : (position + 1) * len(percentiles)]
+            position, few = 0, np.ascontiguousarray(few.T)
+            for i in small:
+                out[:, i] = _describe_few(few[position : position + tensors[i].size], places[i]).T
+                position += tensors[i].size
         if not np.isfinite(out[:, :, 0]).all():
             assert_all_finite(chunk, estimator_name="WeightStatistics", input_name="X")
     return result.reshape(len(X), -1)
@@ -266,23 +266,22 @@ def _sort_states(
     ones = np.ones(max((tensor.size for tensor in tensors), default=0), dtype=chunk.dtype)
     step = max(1, _CACHE_BYTES // (n_weights * chunk.itemsize))
     scratch = np.empty((min(step, n_states), n_weights), dtype=chunk.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, n_states, step):
-            stop = min(start + step, n_states)
-            states = scratch[: stop - start]
-            np.copyto(states, chunk[start:stop])
-            for tensor, (first, second) in zip(tensors, moments[:, :, start:stop], strict=True):
-                values = states[:, tensor.slice]
-                if exact:
-                    values.mean(axis=1, out=first)
-                    values.var(axis=1, out=second)
-                else:
-                    np.matmul(values, ones[: tensor.size], out=first)
-                    np.vecdot(values, values, out=second)
-                values.sort(axis=1)
-            np.take(states, columns, axis=1, out=numbers[start:stop], mode="clip")
-        if not exact:
-            _sums_to_moments(chunk, tensors, moments)
+    for start in range(0, n_states, step):
+        stop = min(start + step, n_states)
+        states = scratch[: stop - start]
+        np.copyto(states, chunk[start:stop])
+        for tensor, (first, second) in zip(tensors, moments[:, :, start:stop], strict=True):
+            values = states[:, tensor.slice]
+            if exact:
+                values.mean(axis=1, out=first)
+                values.var(axis=1, out=second)
+            else:
+                np.matmul(values, ones[: tensor.size], out=first)
+                np.vecdot(values, values, out=second)
+            values.sort(axis=1)
+        np.take(states, columns, axis=1, out=numbers[start:stop], mode="clip")
+    if not exact:
+        _sums_to_moments(chunk, tensors, moments)
     return numbers, moments
 
 
@@ -303,10 +302,9 @@ def _sums_to_moments(chunk: np.ndarray, tensors: list[TensorSpec], moments: np.n
 def _describe_few(table: np.ndarray, place: _Places) -> np.ndarray:
     """Statistics of a few numbers, one state a column, by comparing whole rows in the order of a sorting network."""
     result = np.empty((2 + len(place.weight), table.shape[1]), dtype=table.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.divide(table.sum(axis=0), len(table), out=result[0])
-        centred = table - result[0]
-        np.divide((centred * centred).sum(axis=0), len(table), out=result[1])
+    np.divide(table.sum(axis=0), len(table), out=result[0])
+    centred = table - result[0]
+    np.divide((centred * centred).sum(axis=0), len(table), out=result[1])
     rows, spare = list(table), np.empty_like(table[0])
     for i, j in _sorting_network(len(rows)):
         np.minimum(rows[i], rows[j], out=spare)
@@ -321,7 +319,7 @@ def _describe_few(table: np.ndarray, place: _Places) -> np.ndarray:
 
 @cache
 def _sorting_network(size: int) -> tuple[tuple[int, int], ...]:
-    """Which pairs to compare, in order, to sort that many numbers: Batcher's merge exchange (Knuth, volume 3, 5.2.2)."""
+    """Which pairs to compare, in order, to sort that many numbers: Batcher's merge exchange (Knuth, vol. 3, 5.2.2)."""
     pairs: list[tuple[int, int]] = []
     top = 1 << max(0, (size - 1).bit_length() - 1)
     p = top if size > 1 else 0

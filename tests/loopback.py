@@ -1,10 +1,10 @@
 """A real HTTP server on this machine, which serves files as the hosts of zoos do and fails in the ways that they fail.
 
-    with Loopback() as host:
-        host.add("zoo/a.zip", content)
-        host.fail("zoo/a.zip", Fault(status=500))
-        ... host.url("zoo/a.zip") ...
-        host.sent("zoo/a.zip")
+with Loopback() as host:
+    host.add("zoo/a.zip", content)
+    host.fail("zoo/a.zip", Fault(status=500))
+    ... host.url("zoo/a.zip") ...
+    host.sent("zoo/a.zip")
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -214,10 +213,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(length)} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        with suppress(OSError):
-            for piece in self._pieces(host, body, fault):
+        for piece in self._pieces(host, body, fault):
+            seen.sent += len(piece)  # before it goes out: the client may look at the count as soon as it has it
+            try:
                 self.connection.sendall(piece)
-                seen.sent += len(piece)
+            except OSError:
+                seen.sent -= len(piece)
+                break
         if fault.drop_after is not None or length != len(body):
             self.close_connection = True
 
@@ -238,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._file(host, host.read(path), {"Content-Type": kind or "application/octet-stream"} | fault.headers)
 
     def _file(self, host: Loopback, content: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        etag = f'"{hash(content):x}"'  # kept by bytes once computed
         if host.etags:
             headers["ETag"] = etag
         found = _RANGE.fullmatch(self.headers.get("Range", ""))

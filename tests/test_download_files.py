@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import Fault, Loopback
 
-from zoobench.download.checksums import ChecksumLock
+from loopback import Fault, Loopback
+from zoobench.download.checksums import ChecksumLock, FirstSeen
 from zoobench.download.client import Client
 from zoobench.download.files import fetch_file
 from zoobench.download.mirror import mirrored
@@ -193,7 +193,18 @@ def test_a_file_that_changed_meanwhile_is_not_glued_together(
         fetch_file(zoo(host), tmp_path, client=client, progress=False)
     newer = CONTENT[::-1] if etags else CONTENT[::-1] + b"longer"
     host.add("zoo.zip", newer)
+    host.log.clear()
     assert fetch_file(zoo(host), tmp_path, client=client, progress=False).read_bytes() == newer
+    assert host.sent() == len(newer) if etags else host.sent() >= len(newer)
+
+
+def test_a_host_that_sends_another_part_is_not_believed(host: Loopback, client: Client, tmp_path: Path) -> None:
+    """What is continued begins where the last attempt stopped, or it is not continued."""
+    whole = Fault(
+        status=206, headers={"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}, body=CONTENT, times=1
+    )
+    host.fail("zoo.zip", Fault(drop_after=1_000_000), whole)
+    assert fetch_file(zoo(host), tmp_path, client=client, progress=False).read_bytes() == CONTENT
 
 
 def test_a_host_without_ranges_starts_again(host: Loopback, client: Client, tmp_path: Path) -> None:
@@ -234,6 +245,29 @@ def test_a_killed_process_loses_nothing(host: Loopback, client: Client, tmp_path
     path = fetch_file(zoo(host, checksum=MD5), tmp_path, client=client, progress=False)
     assert path.read_bytes() == CONTENT
     assert host.sent() == len(CONTENT)
+    assert partial(tmp_path) == []
+
+
+CHECKING = """
+import os, signal, sys
+from zoobench.download.files import fetch_file
+from zoobench.download.remote import RemoteFile
+def at_the_check(event, arguments):
+    if event == "open" and "work/tmp" in str(arguments[0]) and arguments[1] == "rb":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(at_the_check)
+fetch_file(RemoteFile(sys.argv[1], "zoo.zip", checksum=sys.argv[3]), sys.argv[2])
+"""
+
+
+def test_a_process_killed_while_it_checks_loses_nothing(host: Loopback, client: Client, tmp_path: Path) -> None:
+    """When everything has arrived and only the checksum was left, nothing is transferred again, and nothing is left."""
+    command = [sys.executable, "-c", CHECKING, host.url("zoo.zip"), str(tmp_path), MD5]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == -signal.SIGKILL
+    assert visible(tmp_path) == []
+    path = fetch_file(zoo(host, checksum=MD5), tmp_path, client=client, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert len(host.requests()) == 1
     assert partial(tmp_path) == []
 
 
@@ -321,6 +355,20 @@ def test_a_published_checksum_needs_no_entry(host: Loopback, client: Client, tmp
     lock = ChecksumLock(tmp_path / "checksums.json")
     fetch_file(zoo(host, checksum=MD5), tmp_path, lock=lock, client=client, progress=False)
     assert lock.read() == {}
+
+
+def test_the_list_of_checksums_keeps_the_first(tmp_path: Path) -> None:
+    """Two processes may find a file new at the same time: the second is compared; everybody may read the list."""
+    lock = ChecksumLock(tmp_path / "sub" / "checksums.json")
+    lock.add({"a": FirstSeen("0" * 64, 1)})
+    lock.add({"a": FirstSeen("0" * 64, 1), "b": FirstSeen("1" * 64, 2)})
+    with pytest.raises(DownloadError, match="a has changed"):
+        lock.add({"a": FirstSeen("2" * 64, 1), "c": FirstSeen("3" * 64, 3)})
+    assert {key: seen.sha256[0] for key, seen in lock.read().items()} == {"a": "0", "b": "1", "c": "3"}
+    lock.forget("a")
+    assert lock.expected("a") is None
+    (tmp_path / "ordinary").touch()
+    assert lock.path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": 2, "files": {}}', '{"version": 1, "files": {"a": 1}}'])

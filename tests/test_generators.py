@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from zoobench.generators import population
 from zoobench.generators.architectures import INITIAL_BIAS, build_module, initialise
+from zoobench.generators.dropout import DropoutMasks
+from zoobench.generators.engine import train_models
 from zoobench.generators.images import ImageData, load_images
 from zoobench.generators.population import make_zoo, write_part
 from zoobench.generators.recipes import Recipe
@@ -24,8 +26,10 @@ from zoobench.generators.training import METRICS, TrainedModel, batch_orders, in
 from zoobench.layout import WeightLayout
 from zoobench.store import is_zoo, read_zoo
 
-#: Large batches: a real training of two epochs in a fraction of a second.
-TINY = Recipe(grid={"dropout": [0.0, 0.5]}, seeds=[1, 2], n_epochs=2, batch_size=200, name="tiny")
+#: Two activations are two chunks of models that are trained together.
+TINY = Recipe(
+    grid={"activation": ["tanh", "relu"], "dropout": [0.0, 0.5]}, seeds=[1, 2], n_epochs=1, batch_size=200, name="tiny"
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +97,12 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
     """In evaluation nothing is dropped; in training about p of the units are zero and the others are scaled."""
     module = build_module("cnn_s", channels=1, activation="sigmoid", dropout=0.5)
     dropout = module.module_list.dropout_0
-    dropout.generator = torch.Generator().manual_seed(0)
-    ones = torch.ones(20_000)
+    dropout.masks = DropoutMasks(0)
+    ones = torch.ones(20, 10, 10, 10)
     assert torch.equal(dropout.eval()(ones), ones)
     values = dropout.train()(ones)
-    assert set(values.tolist()) == {0.0, 2.0}
+    assert values.shape == ones.shape
+    assert set(values.flatten().tolist()) == {0.0, 2.0}
     assert float(values.mean()) == pytest.approx(1.0, abs=0.04)
 
 
@@ -247,26 +252,27 @@ def tiny_zoo():
 def test_a_zoo_has_every_state_in_order_with_its_properties(tiny_zoo):
     """Rows are in (epoch, model) order, and each carries what it was trained with and what was measured."""
     table = tiny_zoo.properties
-    assert tiny_zoo.data.shape == (12, 2464)
-    assert table["epoch"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert tiny_zoo.data.shape == (16, 2464)
+    assert table["epoch"].tolist() == [0] * 8 + [1] * 8
     names = [model.name for model in TINY.models()]
-    assert names[0] == "dropout=0.0,seed=1"
+    assert names[0] == "activation=tanh,dropout=0.0,seed=1"
     assert list(table["model"].cat.categories) == names
-    assert table["model"].astype(str).tolist() == names * 3
-    assert table["dropout"].tolist() == [0.0, 0.0, 0.5, 0.5] * 3
-    assert table["seed"].tolist() == [1, 2] * 6
+    assert table["model"].astype(str).tolist() == names * 2
+    assert table["activation"].tolist() == (["tanh"] * 4 + ["relu"] * 4) * 2
+    assert table["dropout"].tolist() == [0.0, 0.0, 0.5, 0.5] * 4
+    assert table["seed"].tolist() == [1, 2] * 8
     assert set(table["optimizer"]) == {"adam"}
     np.testing.assert_allclose(table["ggap"], table["train_acc"] - table["test_acc"])
-    model = train_model(TINY, TINY.models()[2], load_images("digits"))
-    assert np.array_equal(tiny_zoo.data[2::4], model.weights)
-    assert np.array_equal(table.loc[2::4, list(METRICS)].to_numpy(), model.metrics)
+    (model,) = train_models(TINY, TINY.models()[2:3], load_images("digits"))
+    assert np.array_equal(tiny_zoo.data[2::8], model.weights)
+    assert np.array_equal(table.loc[2::8, list(METRICS)].to_numpy(), model.metrics)
 
 
 def test_neither_jobs_nor_neighbours_change_a_model(tiny_zoo, tmp_path):
     """Two processes, a folder, and other models beside it give the same bits."""
-    recipe = replace(TINY, grid={"dropout": [0.5], "lr": [1e-3, 3e-4]}, seeds=[2])
+    recipe = replace(TINY, grid={"activation": ["tanh", "gelu"], "dropout": [0.5], "lr": [1e-3, 3e-4]}, seeds=[2])
     zoo = make_zoo(recipe, n_jobs=2, out=tmp_path / "zoo")
-    alike = (zoo.properties["lr"] == 3e-4).to_numpy()
+    alike = ((zoo.properties["lr"] == 3e-4) & (zoo.properties["activation"] == "tanh")).to_numpy()
     model = TINY.models()[3].name
     assert np.array_equal(zoo.data[alike], tiny_zoo.data[(tiny_zoo.properties["model"] == model).to_numpy()])
 
@@ -274,29 +280,29 @@ def test_neither_jobs_nor_neighbours_change_a_model(tiny_zoo, tmp_path):
 def test_a_killed_run_goes_on_where_it_was(tiny_zoo, tmp_path):
     """After kill -9, what was finished is not trained again, and the zoo is that of an uninterrupted run."""
     out = tmp_path / "zoo"
-    # The third model never ends: the kill meets a run with two finished models and one in work.
+    # The second chunk never ends: the kill meets a run with four finished models and four in work.
     script = (
-        "import sys, time\n"
-        "from zoobench.generators import population, training, Recipe\n"
-        "real, calls = training.train_model, []\n"
-        "def slow(*args, **kwargs):\n"
+        "import time\n"
+        "from zoobench.generators import Recipe, engine, population\n"
+        "real, calls = engine.train_models, []\n"
+        "def slow(*args):\n"
         "    calls.append(1)\n"
-        "    return real(*args, **kwargs) if len(calls) < 3 else time.sleep(600)\n"
-        "training.train_model = slow\n"
+        "    return real(*args) if len(calls) < 2 else time.sleep(600)\n"
+        "engine.train_models = slow\n"
         f"population.make_zoo(Recipe.from_dict({TINY.to_dict()!r}), out={str(out)!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(finished := sorted(out.glob(".models/*.npz"))) < 2 and time.monotonic() < deadline:
+    while len(finished := sorted(out.glob(".models/*.npz"))) < 4 and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it was killed"
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert len(finished) == 2
+    assert len(finished) == 4
     assert not is_zoo(out)
     trained: list[str] = []
     zoo = _make_counted(TINY, out, trained)
-    assert trained == [model.name for model in TINY.models()][2:]
+    assert trained == [model.name for model in TINY.models()][4:]
     assert np.array_equal(zoo.data, tiny_zoo.data)
     assert zoo.properties.equals(tiny_zoo.properties)
     assert not (out / ".models").exists()
@@ -304,14 +310,14 @@ def test_a_killed_run_goes_on_where_it_was(tiny_zoo, tmp_path):
 
 def _make_counted(recipe: Recipe, out: Path, trained: list[str], **options: bool):
     """make_zoo, which adds the name of each model that it trains to a list."""
-    real = population._train_one
+    real = population._train_chunk
 
-    def counted(recipe, model, device, parts):
-        trained.append(model.name)
-        return real(recipe, model, device, parts)
+    def counted(recipe, models, *others):
+        trained.extend(model.name for model in models)
+        return real(recipe, models, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "_train_one", counted)
+        patch.setattr(population, "_train_chunk", counted)
         return make_zoo(recipe, out=out, **options)
 
 
@@ -321,19 +327,19 @@ def test_damaged_and_foreign_parts_are_trained_again(tiny_zoo, tmp_path):
     parts.mkdir(parents=True)
     models = TINY.models()
     table = tiny_zoo.properties[list(METRICS)].to_numpy()
-    results = [TrainedModel(np.array(tiny_zoo.data[i::4]), table[i::4]) for i in range(4)]
+    results = [TrainedModel(np.array(tiny_zoo.data[i::8]), table[i::8]) for i in range(8)]
     for model, result in zip(models, results, strict=True):
-        write_part(parts, TINY, model, result)
+        write_part(parts, TINY, model, result, "native")
     paths = [population._part_path(parts, model) for model in models]
     whole = paths[0].read_bytes()
     paths[0].write_bytes(whole[: len(whole) // 2])
     middle = bytearray(paths[1].read_bytes())
     middle[len(middle) // 2] ^= 1
     paths[1].write_bytes(middle)
-    write_part(parts, replace(TINY, batch_size=100), models[2], results[0])
+    write_part(parts, replace(TINY, batch_size=100), models[4], results[0], "native")
     trained: list[str] = []
     zoo = _make_counted(TINY, tmp_path / "zoo", trained)
-    assert trained == [model.name for model in models[:3]]
+    assert trained == [models[i].name for i in (0, 1, 4)]
     assert np.array_equal(zoo.data, tiny_zoo.data)
 
 

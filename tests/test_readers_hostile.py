@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -137,11 +138,11 @@ BOMBS = {
     "text number": b"\x80\x02I" + b"9" * 100_000 + b"\n.",
     "frame": b"\x80\x04\x95" + b"\xff" * 8 + b"N.",
     "byte array": b"\x80\x05\x96" + b"\xff\xff\xff\xff\x00\x00\x00\x00" + b".",
-    "deep tuple": b"\x80\x02)" + b"\x85" * 300_000 + b".",
-    "deep tuple as a key": b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",
-    "deep list": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    "deep tuple": b"\x80\x02)" + b"\x85" * 50_000 + b".",
+    "deep tuple as a key": b"\x80\x02})" + b"\x85" * 50_000 + b"Ns.",
+    "deep list": b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".",
     "doubling tuple as a key": b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns.",
-    "marks": b"\x80\x02" + b"(" * 300_000 + b".",
+    "marks": b"\x80\x02" + b"(" * 50_000 + b".",
     "storage": b"\x80\x02(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu\x8a\x08"
     + b"\xff" * 7
     + b"\x7ftQ.",
@@ -150,17 +151,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_pickle_bombs(tmp_path: Path, members: Members, bomb: str) -> None:
-    """A small pickle that asks for gigabytes, or for a nesting that overflows the stack, costs little and is refused."""
+    """A small pickle that asks for gigabytes, or for nesting that overflows the stack, costs little and is refused."""
     content = memoryview(BOMBS[bomb])
     tracemalloc.start()
-    try:
-        loaded = load_pickle(content)
-        assert isinstance(loaded, tuple | list | dict)
-    except ZooFormatError:
-        pass
-    finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+    with contextlib.suppress(ZooFormatError):
+        load_pickle(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert peak < 100 * len(content) + 100_000
     name = next(name for name in members if name.endswith("/checkpoints"))
     members[name] = zoo_files.repacked(members[name], {"data.pkl": BOMBS[bomb]})
@@ -173,7 +170,7 @@ def test_pickle_bombs(tmp_path: Path, members: Members, bomb: str) -> None:
 
 @pytest.mark.parametrize("shape", ["expanded", "repeated"])
 def test_tensors_larger_than_their_file(tmp_path: Path, members: Members, shape: str) -> None:
-    """A tensor with strides of zero, or one storage used a thousand times, does not make a small file a huge network."""
+    """Strides of zero, or one storage used a thousand times, do not make a small file a huge network."""
     tensor = torch.zeros(1).expand(1 << 40) if shape == "expanded" else torch.zeros(1000)
     content = zoo_files.torch_bytes({str(i): tensor for i in range(1 if shape == "expanded" else 10_000)})
     name = next(name for name in members if name.endswith("/checkpoints"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 from zoobench.datahome import get_data_home
 from zoobench.datasets_registry.cards import Card, find_card, read_cards
 from zoobench.loading import load_zoo
-from zoobench.selection import Epochs
+from zoobench.selection import Epochs, check_subset, normalise_epochs
 from zoobench.store import is_zoo
 
 
@@ -25,10 +26,19 @@ def fetch_zoo(
     properties: str | Sequence[str] = "test_acc",
     max_abs_weight: float | None = None,
     drop_nan: bool = True,
+    max_bytes: int | str = "10 GB",
+    data_home: str | os.PathLike[str] | None = None,
+    download_if_missing: bool = True,
     return_X_y: bool = False,
     as_frame: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
 ) -> Any:
-    """Load a zoo by name.
+    """Load a zoo by name, and download it first where it is not on this machine.
+
+    A bundled zoo is there from the start. Any other is fetched once, converted to the zoo format, and from then on a
+    memory map that opens in milliseconds. Of a zoo of which only some epochs are asked for, only those are transferred
+    where its host allows it; others are added to it when they are asked for.
 
     Parameters
     ----------
@@ -48,10 +58,20 @@ def fetch_zoo(
         Leave out states with a weight beyond this bound; the paper's benchmark uses 5.
     drop_nan : bool, default=True
         Leave out states with NaN or infinite weights and states without any result, and say how many in a warning.
+    max_bytes : int or str, default="10 GB"
+        Refuse to transfer more: bytes, or text such as ``"500 MB"``.
+    data_home : path-like, optional
+        Folder of downloaded zoos; see :func:`~zoobench.get_data_home`.
+    download_if_missing : bool, default=True
+        Whether to download what is not on this machine; otherwise that is an error.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of the zoo.
     as_frame : bool, default=False
         ``data`` and ``target`` as pandas objects; refused above 100,000 weights.
+    n_retries : int, default=3
+        Further attempts after a request that failed for a reason that may pass.
+    delay : float, default=1.0
+        Seconds before the first further attempt, doubled for each one after it.
 
     Returns
     -------
@@ -60,11 +80,13 @@ def fetch_zoo(
     Raises
     ------
     ValueError
-        For an unknown name or variant, with close matches; for an unknown subset, epoch or property.
+        For an unknown name or variant, with close matches; for an unknown subset, epoch or property; where more than
+        ``max_bytes`` would be transferred.
     ZooFormatError
         If the stored zoo is damaged.
     OSError
-        If the zoo is not on this machine: where it comes from, and where it would lie, is named.
+        If the zoo is not on this machine and cannot or may not be downloaded: the addresses, the folder and the
+        command are named.
 
     Examples
     --------
@@ -74,9 +96,17 @@ def fetch_zoo(
     ((200, 2464), (200,))
     """
     card = find_card(name, variant)
-    folder = stored_at(card)
-    if card.bundled is None and not is_zoo(folder):
-        raise _missing(card, folder)
+    check_subset(subset)
+    wanted, limit = normalise_epochs(epochs), parse_bytes(max_bytes)
+    folder = stored_at(card, data_home)
+    if card.bundled is None:
+        from zoobench.acquire import acquire, missing_epochs
+
+        missing = missing_epochs(card, folder, wanted)
+        if missing != ():
+            if not download_if_missing:
+                raise _missing(card, folder)
+            acquire(card, folder, missing, max_bytes=limit, n_retries=n_retries, delay=delay)
     return load_zoo(
         folder,
         subset=subset,
@@ -94,12 +124,24 @@ def stored_at(card: Card, data_home: str | os.PathLike[str] | None = None) -> Pa
     return card.bundled or get_data_home(data_home) / card.name
 
 
+def parse_bytes(text: int | str) -> int:
+    """A number of bytes from a number, or from text such as ``"500 MB"``; ValueError for anything else."""
+    if isinstance(text, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?)B?\s*", text)
+        if match:
+            return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+    elif isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    raise ValueError(f"max_bytes must be a number of bytes, or text such as '500 MB' or '10 GB', not {text!r}")
+
+
 def _missing(card: Card, folder: Path) -> OSError:
     sources = "; ".join(source.address for source in card.sources)
-    reader = "" if card.readable else ", and zoobench has no reader for its format yet"
+    n_states, n_weights = card.n_states, card.n_weights
+    size = f" ({4 * n_states * n_weights / 1e9:.1f} GB of weights)" if n_states and n_weights else ""
     return FileNotFoundError(
-        f"zoo {card.name!r} is not on this machine: there is no zoo in {folder}. It cannot be downloaded by this "
-        f"version yet{reader}. Its sources: {sources}"
+        f"zoo {card.name!r}{size} is not in {folder}, or lacks some of the epochs that are asked for. "
+        f"`zoobench fetch {card.name}` downloads it from {sources}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
@@ -37,6 +37,11 @@ def in_parallel(client: Client, function: Callable[[T], R], items: Iterable[T], 
     try:
         running.extend(executor.submit(function, item) for item in islice(waiting, ahead))
         while running:
+            while not running[0].done():
+                # An error further on counts at once, however long the first one takes.
+                finished, _ = wait([future for future in running if not future.done()], return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
             result = running.popleft().result()
             running.extend(executor.submit(function, item) for item in islice(waiting, 1))
             yield result

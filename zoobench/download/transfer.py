@@ -141,10 +141,9 @@ def _attempt(file: RemoteFile, part: Path, client: Client, attempts: Attempts, r
                 if not offset and _PAGE.match(chunk):
                     raise _is_a_page(file)
                 out.write(chunk)
-                out.flush()  # what has arrived outlives this process
                 offset += len(chunk)
                 report(offset, total)
-                if client.stop.is_set():
+                if offset != total and client.stop.is_set():
                     raise failed(file.name, file.url, "everything was stopped", "start it again")
     if total is not None and offset != total:
         raise ConnectionError(f"{offset} of {total} bytes arrived")

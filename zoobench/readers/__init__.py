@@ -59,6 +59,8 @@ def detect(path: str | PathLike[str]) -> Literal["experiment", "dataset_pt"]:
     if path.is_dir():
         return "experiment"
     with naming(path):
+        if path.exists() and not path.is_file():
+            raise ZooFormatError("is no regular file")
         head = _head(path)
         if head.startswith(b"PK"):
             return "dataset_pt" if is_torch_file(_mapped(path)) else "experiment"

@@ -19,7 +19,7 @@ def naming(name: object) -> Iterator[None]:
         raise ZooFormatError(f"{shortened(name)}: {error}") from None
 
 
-def shortened(name: object, length: int = 200) -> str:
+def shortened(name: object, length: int = 400) -> str:
     """A name from a file, fit for a message: printable, and cut in the middle where it is too long."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(name))
     return text if len(text) <= length else f"{text[: length // 2]}...{text[-length // 2 :]}"

@@ -1,0 +1,228 @@
+"""A zoo that is not on this machine yet: fetched from the first source that gives it, and converted once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zoobench.contents import ZooContents
+from zoobench.datasets_registry.cards import Card
+from zoobench.datasets_registry.sources import DirectorySource, Source
+from zoobench.download.checksums import ChecksumLock
+from zoobench.download.client import Client
+from zoobench.download.disk import human, one_at_a_time
+from zoobench.download.remote import DownloadError, NoSpaceError
+from zoobench.errors import ZooFormatError
+from zoobench.origins import Desk, Hosts, Plan, plan
+from zoobench.readers import read_foreign
+from zoobench.store import is_zoo, read_index, read_zoo, write_zoo
+
+#: Where the published files are; replaced in tests, whose files lie on this machine.
+HOSTS = Hosts()
+
+#: Folder of what is being fetched, in the data folder.
+_DESK = ".raw"
+
+_LOCK_FILE = "checksums.json"
+
+
+def missing_epochs(card: Card, folder: Path, epochs: str | tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Which epochs have to be fetched before a zoo can be used.
+
+    Parameters
+    ----------
+    card : Card
+        The zoo.
+    folder : Path
+        Where it lies, or would lie.
+    epochs : None, "last" or tuple of int
+        What is asked for.
+
+    Returns
+    -------
+    None or tuple of int
+        None for all that the source has; an empty tuple for none.
+    """
+    if epochs == "last":
+        # Where the epochs are not known, neither is the last.
+        epochs = card.epochs[-1:] if card.epochs else None
+    if is_zoo(folder):
+        here = read_index(folder)["provenance"].get("epochs")
+        if here is None:
+            return ()
+        if epochs is not None:
+            return tuple(sorted(set(epochs) - set(here)))
+    assert not isinstance(epochs, str)
+    return epochs
+
+
+def acquire(
+    card: Card,
+    folder: Path,
+    epochs: tuple[int, ...] | None,
+    *,
+    max_bytes: int,
+    n_retries: int,
+    delay: float,
+    progress: bool = True,
+) -> None:
+    """Fetch a zoo, or more epochs of it, and bring it into the zoo format.
+
+    Parameters
+    ----------
+    card : Card
+        The zoo.
+    folder : Path
+        Where it is to lie. What it has already stays.
+    epochs : tuple of int or None
+        Which epochs to fetch; None for all.
+    max_bytes : int
+        Refuse to transfer more.
+    n_retries, delay : int, float
+        Further attempts after a request that failed, and seconds before the first.
+    progress : bool, default=True
+        Show progress bars on stderr.
+
+    Raises
+    ------
+    OSError
+        If no source gives it: the reason of each is named.
+    ValueError
+        If it would transfer more than ``max_bytes``.
+    """
+    problems: list[str] = []
+    with _desk(card, folder, n_retries, delay, progress=progress) as desk:
+        if is_zoo(folder):
+            epochs = missing_epochs(card, folder, epochs)
+            if epochs == ():
+                return  # another process was faster
+        for chosen in _plans(card, epochs, desk, problems):
+            _check_size(card, chosen, max_bytes)
+            try:
+                _convert(card, folder, chosen.fetch(), epochs, chosen.source)
+            except NoSpaceError:
+                raise
+            except (DownloadError, ZooFormatError) as error:
+                problems.append(str(error))
+            else:
+                shutil.rmtree(desk.folder)
+                return
+    raise _failure(card, folder, problems)
+
+
+def preview(card: Card, folder: Path, epochs: tuple[int, ...] | None, *, n_retries: int, delay: float) -> Plan:
+    """What :func:`acquire` would transfer, from the first source that answers."""
+    problems: list[str] = []
+    with _desk(card, folder, n_retries, delay, progress=False) as desk:
+        for chosen in _plans(card, epochs, desk, problems):
+            return chosen
+    raise _failure(card, folder, problems)
+
+
+@contextmanager
+def _desk(card: Card, folder: Path, n_retries: int, delay: float, *, progress: bool) -> Iterator[Desk]:
+    """Room for the raw files of one zoo, for one process at a time."""
+    home = folder.parent
+    raw = home / _DESK / card.name
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"cannot write to the data folder {home} ({error.strerror}); name another one in ZOOBENCH_DATA"
+        ) from error
+    with (
+        one_at_a_time(home / _DESK / f"{card.name}.lock", f"fetching {card.name}"),
+        Client(n_retries=n_retries, delay=delay) as client,
+    ):
+        raw.mkdir(parents=True, exist_ok=True)  # whoever had the lock before may have cleared up
+        yield Desk(card, raw, ChecksumLock(home / _LOCK_FILE), client, progress, HOSTS)
+
+
+def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[str]) -> Iterator[Plan]:
+    """What each source would transfer, best source first; why one cannot is noted."""
+    sources: list[Source] = [source for source in card.sources if source.readable]
+    if not sources:
+        formats = ", ".join(sorted({source.format for source in card.sources}))
+        problems.append(f"zoobench has no reader for its format yet ({formats})")
+    if epochs is not None:
+        # A host of single files gives some epochs at less cost than one that has them all in one file.
+        sources.sort(key=lambda source: not isinstance(source, DirectorySource))
+    for source in sources:
+        if source.epochs is not None and epochs is not None and not set(epochs) <= set(source.epochs):
+            problems.append(f"{source.address} has only epochs {', '.join(map(str, source.epochs))}")
+            continue
+        try:
+            chosen = plan(source, epochs, desk)
+        except DownloadError as error:
+            problems.append(str(error))
+        else:
+            yield chosen
+
+
+def _check_size(card: Card, chosen: Plan, max_bytes: int) -> None:
+    if chosen.n_bytes is not None and chosen.n_bytes > max_bytes:
+        raise ValueError(
+            f"fetching zoo {card.name!r} would transfer {human(chosen.n_bytes)}, more than max_bytes allows "
+            f"({human(max_bytes)}); ask for fewer epochs, such as epochs=\"last\", or allow more"
+        )
+
+
+def _failure(card: Card, folder: Path, problems: Sequence[str]) -> DownloadError:
+    reasons = "; ".join(problems) or "it has no source"
+    return DownloadError(
+        f"zoo {card.name!r} could not be fetched into {folder}: {reasons}. Try `zoobench fetch {card.name}` later, or "
+        f"name a mirror in ZOOBENCH_MIRROR"
+    )
+
+
+def _convert(card: Card, folder: Path, raw: Path, epochs: Sequence[int] | None, source: Source) -> None:
+    """Bring raw files into the zoo format, beside what the zoo has already."""
+    contents = read_foreign(raw, epochs=epochs)
+    contents.name, contents.card = card.name, card.to_dict()
+    contents.filenames = []
+    if card.n_weights is not None and contents.layout.n_weights != card.n_weights:
+        raise ZooFormatError(
+            f"{source.address} has networks of {contents.layout.n_weights} weights, but those of {card.name} have "
+            f"{card.n_weights}"
+        )
+    known = None if epochs is None else sorted(epochs)
+    if is_zoo(folder):
+        before = read_zoo(folder)
+        contents = _joined(before, contents)
+        known = None if known is None else sorted({*known, *before.provenance["epochs"]})
+    provenance = contents.provenance | {"address": source.address, "epochs": known}
+    write_zoo(folder, replace(contents, provenance=provenance))
+
+
+def _joined(before: ZooContents, more: ZooContents) -> ZooContents:
+    """The states of two parts of one zoo; of states that both have, those that were there before."""
+    key = ["model", "epoch"]
+    old = pd.MultiIndex.from_frame(before.properties[key].astype({"model": str}))
+    new = pd.MultiIndex.from_frame(more.properties[key].astype({"model": str}))
+    fresh = ~new.isin(old)
+    table = pd.concat([_plain(before.properties), _plain(more.properties[fresh])], ignore_index=True)
+    names = sorted(table["model"].unique())
+    table["model"] = pd.Categorical(table["model"], categories=names)
+    return replace(
+        before,
+        properties=table,
+        weights=np.concatenate([before.weights, more.weights[fresh]]),
+        peaks=None,
+        provenance=before.provenance | {"left_out": _summed(before.left_out, more.left_out)},
+    )
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)]
+    return table.astype(dict.fromkeys(names, "object"))
+
+
+def _summed(first: dict[str, int], second: dict[str, int]) -> dict[str, Any]:
+    return {reason: first.get(reason, 0) + second.get(reason, 0) for reason in {**first, **second}}

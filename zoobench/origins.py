@@ -1,0 +1,261 @@
+"""What each source of a zoo would transfer, and how to get it: the kinds of source that a card may name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+from zoobench.datasets_registry.cards import Card
+from zoobench.datasets_registry.sources import DIRECTORY_HOST, DirectorySource, Source, UrlSource, ZenodoSource
+from zoobench.download.checksums import ChecksumLock
+from zoobench.download.client import Client
+from zoobench.download.disk import require_space, write_whole
+from zoobench.download.files import fetch_file
+from zoobench.download.listing import Entry, address, list_directories, list_directory
+from zoobench.download.many import fetch_many
+from zoobench.download.mirror import mirror_base, mirrored
+from zoobench.download.ranges import RemoteZip
+from zoobench.download.remote import DownloadError, RangesNotSupportedError, RemoteFile, is_safe_path
+from zoobench.download.zenodo import API, record_files
+
+_CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,9})")
+_MEMBER = re.compile(r"(?:.*/)?[^/]+/(?:checkpoint_(?P<epoch>[0-9]{1,9})/checkpoints|(?:params|result)\.json)")
+_NOTES = ("params.json", "result.json")
+
+#: With more requests than this for parts of one file, a host that serves single files is asked instead: hosts of
+#: large files limit their guests to a few thousand requests an hour.
+MAX_RANGES = 500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a source would transfer.
+
+    Attributes
+    ----------
+    source : Source
+        Where from.
+    files : list of (str, int or None)
+        Name and bytes of each file; None where the host does not say.
+    n_bytes : int or None
+        Bytes in all; None where they are not known.
+    n_requests : int
+        Requests that it takes.
+    fetch : callable
+        Transfers them and returns the path of what :func:`zoobench.readers.read_foreign` reads.
+    """
+
+    source: Source
+    files: list[tuple[str, int | None]]
+    n_bytes: int | None
+    n_requests: int
+    fetch: Callable[[], Path]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Where the published files are: another place in tests alone.
+
+    Attributes
+    ----------
+    directory : str
+        Base address of the authors' per-file host.
+    zenodo : str
+        Base address of Zenodo's API.
+    """
+
+    directory: str = DIRECTORY_HOST
+    zenodo: str = API
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What fetching a zoo needs.
+
+    Attributes
+    ----------
+    card : Card
+        The zoo.
+    folder : Path
+        Where its raw files go.
+    lock : ChecksumLock
+        Checksums of files whose publisher gives none.
+    client : Client
+        Sends the requests.
+    progress : bool
+        Whether to show progress bars.
+    hosts : Hosts
+        Where the published files are.
+    """
+
+    card: Card
+    folder: Path
+    lock: ChecksumLock
+    client: Client
+    progress: bool
+    hosts: Hosts = Hosts()
+
+
+def plan(source: Source, epochs: Sequence[int] | None, desk: Desk) -> Plan:
+    """What a source would transfer.
+
+    Parameters
+    ----------
+    source : Source
+        One of the card's.
+    epochs : sequence of int or None
+        Which epochs; None for all.
+    desk : Desk
+        What fetching needs.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    DownloadError
+        If the source cannot be reached or does not have what the card says.
+    """
+    if isinstance(source, DirectorySource):
+        return _plan_directory(source, epochs, desk)
+    if isinstance(source, ZenodoSource):
+        return _plan_file(source, _record_file(source, desk), epochs, desk)
+    if isinstance(source, UrlSource):
+        name = source.url.rpartition("/")[2]
+        return _plan_file(source, RemoteFile(source.url, name, size=source.size, checksum=source.checksum), epochs, desk)
+    raise ValueError(f"a source of kind {source.kind!r} is not downloaded")
+
+
+def _record_file(source: ZenodoSource, desk: Desk) -> RemoteFile:
+    """The record's one file that the card means."""
+    files = record_files(source.record or source.doi, client=desk.client, api=desk.hosts.zenodo)
+    pattern = source.file or "*"
+    found = [file for file in files if fnmatch(file.name, pattern)]
+    if len(found) != 1:
+        there = ", ".join(file.name for file in files[:20]) or "none"
+        what = "no file" if not found else "more than one file"
+        raise DownloadError(f"the record {source.address} has {what} that matches {pattern!r}; its files are: {there}")
+    file = found[0]
+    return replace(file, size=file.size or source.size, checksum=file.checksum or source.checksum)
+
+
+# -- one file ----------------------------------------------------------------------------------------------------------
+
+
+def _plan_file(source: Source, file: RemoteFile, epochs: Sequence[int] | None, desk: Desk) -> Plan:
+    addresses = mirrored(file, f"{desk.card.name}/{file.name}")
+    if epochs is not None and source.format == "experiment" and file.name.endswith(".zip"):
+        for candidate in addresses:
+            try:
+                return _plan_members(source, candidate, epochs, desk)
+            except RangesNotSupportedError:
+                break
+            except DownloadError:
+                if candidate is addresses[-1]:
+                    raise
+
+    def fetch() -> Path:
+        return fetch_file(addresses, desk.folder, lock=desk.lock, client=desk.client, progress=desk.progress)
+
+    return Plan(source, [(file.name, file.size)], file.size, 1, fetch)
+
+
+def _plan_members(source: Source, file: RemoteFile, epochs: Sequence[int], desk: Desk) -> Plan:
+    """Those members of a remote zip that belong to some epochs, and are not here yet."""
+    remote = RemoteZip(file, client=desk.client, cache=desk.folder / f".{file.name}.directory")
+    tree = desk.folder / "members"
+    wanted = [name for name in remote.members if _belongs(name, epochs) and not (tree / name).exists()]
+    unsafe = [name for name in wanted if not is_safe_path(name)]
+    if unsafe:
+        raise DownloadError(f"{file.url} has a member {unsafe[0]!r} that would lie outside its folder; it was not read")
+    extents = remote.plan(wanted)
+    n_bytes = sum(extent.stop - extent.start for extent in extents)
+    if len(extents) > MAX_RANGES:
+        raise RangesNotSupportedError(f"{file.url} would take {len(extents)} requests for parts of it")
+
+    def fetch() -> Path:
+        from tqdm import tqdm
+
+        require_space(desk.folder, sum(remote.members[name].file_size for name in wanted), file.name)
+        bar = tqdm(total=len(wanted), unit="file", desc=f"{desk.card.name}: {file.name}", disable=not desk.progress)
+        with bar:
+            for name, content in remote.read_members(wanted):
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                write_whole(tree / name, content)
+                bar.update()
+        return tree
+
+    return Plan(source, [(name, remote.members[name].compress_size) for name in wanted], n_bytes, len(extents), fetch)
+
+
+def _belongs(name: str, epochs: Sequence[int]) -> bool:
+    match = _MEMBER.fullmatch(name)
+    return match is not None and (match["epoch"] is None or int(match["epoch"]) in epochs)
+
+
+# -- a tree of files ---------------------------------------------------------------------------------------------------
+
+
+def _plan_directory(source: DirectorySource, epochs: Sequence[int] | None, desk: Desk) -> Plan:
+    """Checkpoints, parameters and results of every trial in a tree of single files."""
+    root, inside = _find_tree(source, desk)
+    trials = [entry.name for entry in list_directory(root, client=desk.client) if entry.is_directory]
+    listings = list_directories([address(root, trial) for trial in trials], client=desk.client)
+    files = [
+        RemoteFile(address(root, *path), "/".join(path), size=size)
+        for trial, entries in zip(trials, listings, strict=True)
+        for path, size in _trial_files(trial, entries, epochs)
+    ]
+    if not files:
+        raise DownloadError(f"{root} has no checkpoint of the epochs that are asked for")
+    tree = desk.folder / "tree" / inside.rpartition("/")[2]
+    missing = [file for file in files if not (tree / file.name).exists()]
+    sizes = [file.size for file in missing]
+    n_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
+
+    def fetch() -> Path:
+        sources = [mirrored(file, f"{inside}/{file.name}") for file in missing]
+        fetch_many(sources, tree, lock=desk.lock, client=desk.client, progress=desk.progress)
+        return tree
+
+    return Plan(source, [(file.name, file.size) for file in missing], n_bytes, len(missing), fetch)
+
+
+def _find_tree(source: DirectorySource, desk: Desk) -> tuple[str, str]:
+    """Address of the zoo's folder, on the mirror or at the authors', and its path below the base."""
+    parent, _, last = source.path.rpartition("/")
+    problems = []
+    for base in (mirror_base(), desk.hosts.directory):
+        if base is None:
+            continue
+        try:
+            listing = list_directory(address(base, *parent.split("/")), client=desk.client)
+        except DownloadError as error:
+            problems.append(str(error))
+            continue
+        there = [entry.name for entry in listing if entry.is_directory]
+        for pattern in (last, *source.spellings):
+            found = [name for name in there if fnmatch(name, pattern)]
+            if len(found) == 1:
+                inside = f"{parent}/{found[0]}"
+                return address(base, *inside.split("/")), inside
+        shown = ", ".join(there[:20]) or "none at all"
+        problems.append(f"there is no folder {last!r} in {base}{parent}; there is {shown}")
+    raise DownloadError("; ".join(problems))
+
+
+def _trial_files(
+    trial: str, entries: Sequence[Entry], epochs: Sequence[int] | None
+) -> list[tuple[tuple[str, ...], int | None]]:
+    found: list[tuple[tuple[str, ...], int | None]] = []
+    for entry in entries:
+        match = _CHECKPOINT.fullmatch(entry.name)
+        if match and entry.is_directory and (epochs is None or int(match[1]) in epochs):
+            found.append(((trial, entry.name, "checkpoints"), None))
+        elif entry.name in _NOTES and not entry.is_directory:
+            found.append(((trial, entry.name), entry.size))
+    return found

@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike
 #: Rows or columns are taken to float64 in blocks of this many bytes: X itself may be a float32 memory map.
 _BLOCK_BYTES = 1 << 25
 
+#: The smallest eigenvalue that a block of I - H may have, of at most 1, and the smallest fraction of the largest one
+#: where the block is known to a factor: below it, rounding is all there is.
+_LEAST_FREEDOM, _LEAST_FREEDOM_DUAL = 1e-9, 1e-13
+
 
 class RidgePath:
     """Ridge regressions of several targets on the same X, for any number of penalties.
@@ -148,8 +152,23 @@ class RidgePath:
                 basis = self._basis(rows)
                 for i in range(weights.shape[1]):
                     block, right = self._smoother(basis, rows, weights[:, i], solutions[i])
-                    residuals[i, rows] = np.linalg.solve(block, right) if rows.shape[1] > 1 else right / block
+                    residuals[i, rows] = self._solve(block, right)
         return residuals
+
+    def _solve(self, blocks: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Each block's system; infinite for a group that determines a direction alone, as diverged models do.
+
+        Without such a group, that direction is not fitted at all, and of a difference of nearly equal numbers no digit
+        is left that could tell: a penalty this small is not to be chosen.
+        """
+        freedom = np.linalg.eigvalsh(blocks)
+        # Of the columns' Gram matrix I - H is a difference, exact to rounding of 1; of the rows' it is none.
+        least = _LEAST_FREEDOM_DUAL * freedom[:, -1] if self._dual else _LEAST_FREEDOM
+        alone = freedom[:, 0] <= least
+        blocks[alone] = np.eye(blocks.shape[1])
+        solved = np.linalg.solve(blocks, right)
+        solved[alone] = np.inf
+        return solved
 
     def _smoother(
         self, basis: np.ndarray, rows: np.ndarray, weights: np.ndarray, solution: np.ndarray

@@ -17,14 +17,11 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("engine.cpp")
 
 #: Contraction lets a multiplication and an addition become one instruction; nothing here gives up NaN or infinity.
-#: Predictive commoning would keep what is loaded in registers that the sums need.
-_FLAGS = (
-    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-predictive-commoning"),
-    *("-w", "-shared", "-fPIC"),
-)
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-w", "-shared", "-fPIC")
 
-#: The second is for compilers that do not know the first.
-_MACHINES = (("-march=native",), ())
+#: Tried in this order, because no compiler knows all. GCC's predictive commoning would keep what is loaded in registers
+#: that the sums need.
+_EXTRAS = (("-march=native", "-fno-predictive-commoning"), ("-march=native",), ())
 
 _NAMES = ("c++", "g++", "clang++")
 
@@ -76,7 +73,7 @@ def compiled_library(folder: Path) -> Path:
     """
     command = _compiler()
     key = hashlib.blake2b(digest_size=12)
-    for part in (SOURCE.read_bytes(), repr((_FLAGS, _MACHINES, command)).encode(), _version(command), _processor()):
+    for part in (SOURCE.read_bytes(), repr((_FLAGS, _EXTRAS, command)).encode(), _version(command), _processor()):
         key.update(hashlib.blake2b(part).digest())
     path = folder / f"engine-{key.hexdigest()}.so"
     if path.is_file():
@@ -110,9 +107,9 @@ def _compiler() -> list[str]:
 
 def _compile(command: list[str], target: str) -> None:
     said = ""
-    for machine in _MACHINES:
+    for extra in _EXTRAS:
         done = subprocess.run(
-            [*command, *_FLAGS, *machine, "-o", target, str(SOURCE)],
+            [*command, *_FLAGS, *extra, "-o", target, str(SOURCE)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

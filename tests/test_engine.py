@@ -123,7 +123,7 @@ def test_narrow_vectors_train_the_same_models(monkeypatch, tmp_path, images):
     """Compiled for the least machine of this kind, with fewer lanes and no fused operations, it is the same engine."""
     import ctypes
 
-    monkeypatch.setattr(compiling, "_MACHINES", ((),))
+    monkeypatch.setattr(compiling, "_EXTRAS", ((),))
     library = ctypes.CDLL(str(compiled_library(tmp_path)))
     assert library.zoobench_lanes() <= load_library().zoobench_lanes()
     recipe = Recipe(grid={"init": ["kaiming_normal"], "dropout": [0.0, 0.5]}, seeds=range(3), n_epochs=1)

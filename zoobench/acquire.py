@@ -170,7 +170,7 @@ def _check_size(card: Card, chosen: Plan, max_bytes: int) -> None:
     if chosen.n_bytes is not None and chosen.n_bytes > max_bytes:
         raise ValueError(
             f"fetching zoo {card.name!r} would transfer {human(chosen.n_bytes)}, more than max_bytes allows "
-            f"({human(max_bytes)}); ask for fewer epochs, such as epochs=\"last\", or allow more"
+            f'({human(max_bytes)}); ask for fewer epochs, such as epochs="last", or allow more'
         )
 
 

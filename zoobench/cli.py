@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe has seen enough. Python must not complain about it at exit.
@@ -57,11 +60,17 @@ _LEGEND = """\
 How well a probe reads a property of a network off its weights: R2 for numbers, accuracy for names; 1 is perfect.
 Models are split 70/15/15. Linear probes are fitted on train, and the penalty of a regression is chosen on val.
 * is the best test score among probes that see weights. "hyper-parameters only" sees none: it is gradient boosting on
-what the models were trained with, and tells how much of a score the weights are needed for."""
+what the models were trained with, and tells how much of a score the weights are needed for. Where every combination
+of hyper-parameters was trained once, they tell nothing about each other."""
 
 
 class _CheckFailed(Exception):
     """What was checked does not hold."""
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """A warning as a sentence: the line of code that it points at is no line of the user's."""
+    print(f"zoobench: {message}", file=sys.stderr)
 
 
 def _say(message: str, code: int) -> int:

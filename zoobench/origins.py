@@ -126,7 +126,9 @@ def plan(source: Source, epochs: Sequence[int] | None, desk: Desk) -> Plan:
         return _plan_file(source, _record_file(source, desk), epochs, desk)
     if isinstance(source, UrlSource):
         name = source.url.rpartition("/")[2]
-        return _plan_file(source, RemoteFile(source.url, name, size=source.size, checksum=source.checksum), epochs, desk)
+        return _plan_file(
+            source, RemoteFile(source.url, name, size=source.size, checksum=source.checksum), epochs, desk
+        )
     raise ValueError(f"a source of kind {source.kind!r} is not downloaded")
 
 

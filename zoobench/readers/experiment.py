@@ -154,18 +154,18 @@ class _Experiment:
 
     def contents(self, name: str, form: str) -> ZooContents:
         """The zoo, when all members have been seen."""
-        found = {epoch for epochs in self._found.values() for epoch in epochs}
-        if not found:
+        available = {epoch for epochs in self._found.values() for epoch in epochs}
+        if not available:
             raise self._nothing_found()
-        self._choice.check(found)
+        self._choice.check(available)
         if not len(self._states):
             first = min(self._broken)
             raise ZooFormatError(f"no checkpoint can be read; {shortened(first.name)} {first.reason}")
         root = self._root or ""
-        models = sorted(self._found)
-        weights, codes, epochs, layout = self._states.finish(models)
+        models = self._states.models()
+        weights, codes, epochs, layout = self._states.finish()
         notes = [self._notes.get((root, model), TrialNotes()) for model in models]
-        left_out = self._left_out({trial for other, trial in self._notes if other == root} | set(models))
+        left_out = self._left_out({trial for other, trial in self._notes if other == root} | set(self._found))
         return ZooContents(
             name=root.rpartition("/")[2] or name,
             weights=weights,

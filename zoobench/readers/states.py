@@ -64,15 +64,17 @@ class States:
         if self._last_only:
             self._row_of[model] = row
 
-    def finish(self, models: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, WeightLayout]:
+    def models(self) -> list[str]:
+        """The models that have states, sorted."""
+        return sorted(set(self._models))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, WeightLayout]:
         """Weights, model codes and epochs, sorted by epoch and then model; and the layout.
 
-        Parameters
-        ----------
-        models : list of str
-            All names that occur, in the zoo's order: the codes are places in it.
+        The codes are places in :meth:`models`.
         """
         assert self._rows is not None
+        models = self.models()
         code_of = {model: code for code, model in enumerate(models)}
         codes = np.array([code_of[model] for model in self._models])
         epochs = np.array(self._epochs)

@@ -160,7 +160,7 @@ def _damage_named() -> Iterator[None]:
     """Turn all that decompressors raise into one error; failures of the disk stay what they are."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         text = str(error).rstrip(".") or type(error).__name__

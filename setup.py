@@ -20,7 +20,7 @@ setup(
     package_dir={"zoobench": "zoobench", **{f"zoobench.{folder}": folder for folder in FOLDERS}},
     package_data={
         "zoobench": ["py.typed"],
-        "zoobench.generators": ["*.cpp"],
+        "zoobench.generators": ["native/*.cpp", "native/*.hpp"],
         "zoobench.datasets_registry": ["**/*.toml", "bundled/**", "results/*.json"],
     },
 )

@@ -40,7 +40,6 @@ class RidgePath:
     Examples
     --------
     >>> import numpy as np
-    from numpy.typing import ArrayLike
     >>> from zoobench.estimators.ridge import RidgePath
     >>> X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [1.0], [2.0]])
     >>> path = RidgePath(X, Y, penalize_intercept=False)

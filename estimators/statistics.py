@@ -218,23 +218,23 @@ def layer_statistics(
     nearer = [tensors[i].start + rank for i in large for rank in places[i].nearer]
     farther = [tensors[i].start + rank for i in large for rank in places[i].farther]
     columns = nearer + farther + [column for i in small for column in range(tensors[i].start, tensors[i].slice.stop)]
-    weights = np.concatenate([np.empty(0, dtype), *(places[i].weight for i in large)])
+    weights = np.concatenate([np.empty(0, dtype), *(places[i].weight for i in large)])[:, None]
     for start in range(0, len(X), _CHUNK_STATES):
-        chunk, out = X[start : start + _CHUNK_STATES], result[start : start + _CHUNK_STATES]
+        chunk = X[start : start + _CHUNK_STATES]
+        # One statistic a row while it is computed: operations on whole columns of the result would stride over memory.
+        table = np.empty((len(tensors), 2 + len(percentiles), len(chunk)), dtype=dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             numbers, moments = _sort_states(chunk, [tensors[i] for i in large], np.asarray(columns, np.intp), exact)
-            near, far, few = np.split(numbers, [len(nearer), 2 * len(nearer)], axis=1)
+            near, far, few = np.split(numbers, [len(nearer), 2 * len(nearer)])
             quantiles = (far - near) * weights
             quantiles += near
-            for position, i in enumerate(large):
-                out[:, i, :2] = moments[position].T
-                out[:, i, 2:] = quantiles[:, position * len(percentiles) : (position + 1) * len(percentiles)]
-            position, few = 0, np.ascontiguousarray(few.T)
+            table[large, :2], table[large, 2:] = moments, quantiles.reshape(len(large), len(percentiles), len(chunk))
             for i in small:
-                out[:, i] = _describe_few(few[position : position + tensors[i].size], places[i]).T
-                position += tensors[i].size
-        if not np.isfinite(out[:, :, 0]).all():
+                _describe_few(few[: tensors[i].size], places[i], out=table[i])
+                few = few[tensors[i].size :]
+        if not np.isfinite(table[:, 0]).all():
             assert_all_finite(chunk, estimator_name="WeightStatistics", input_name="X")
+        result[start : start + len(chunk)] = table.transpose(2, 0, 1)
     return result.reshape(len(X), -1)
 
 
@@ -259,7 +259,7 @@ def _places(size: int, percentiles: tuple[int, ...], dtype: np.dtype) -> _Places
 def _sort_states(
     chunk: np.ndarray, tensors: list[TensorSpec], columns: np.ndarray, exact: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some columns of the states after each tensor was sorted, and (n_tensors, 2, n_states) means and variances."""
+    """Some columns of the states after each tensor was sorted, as rows, and each tensor's means and variances."""
     n_states, n_weights = chunk.shape
     numbers = np.empty((n_states, len(columns)), dtype=chunk.dtype)
     moments = np.empty((len(tensors), 2, n_states), dtype=chunk.dtype)
@@ -282,7 +282,7 @@ def _sort_states(
         np.take(states, columns, axis=1, out=numbers[start:stop], mode="clip")
     if not exact:
         _sums_to_moments(chunk, tensors, moments)
-    return numbers, moments
+    return np.ascontiguousarray(numbers.T), moments
 
 
 def _sums_to_moments(chunk: np.ndarray, tensors: list[TensorSpec], moments: np.ndarray) -> None:
@@ -299,22 +299,20 @@ def _sums_to_moments(chunk: np.ndarray, tensors: list[TensorSpec], moments: np.n
             variance[lost] = np.vecdot(centred, centred) / tensor.size
 
 
-def _describe_few(table: np.ndarray, place: _Places) -> np.ndarray:
+def _describe_few(numbers: np.ndarray, place: _Places, out: np.ndarray) -> None:
     """Statistics of a few numbers, one state a column, by comparing whole rows in the order of a sorting network."""
-    result = np.empty((2 + len(place.weight), table.shape[1]), dtype=table.dtype)
-    np.divide(table.sum(axis=0), len(table), out=result[0])
-    centred = table - result[0]
-    np.divide((centred * centred).sum(axis=0), len(table), out=result[1])
-    rows, spare = list(table), np.empty_like(table[0])
+    np.divide(numbers.sum(axis=0), len(numbers), out=out[0])
+    centred = numbers - out[0]
+    np.divide((centred * centred).sum(axis=0), len(numbers), out=out[1])
+    rows, spare = list(numbers), np.empty_like(numbers[0])
     for i, j in _sorting_network(len(rows)):
         np.minimum(rows[i], rows[j], out=spare)
         np.maximum(rows[i], rows[j], out=rows[j])
         rows[i], spare = spare, rows[i]
-    for out, near, far, weight in zip(result[2:], *place, strict=True):
-        np.subtract(rows[far], rows[near], out=out)
-        out *= weight
-        out += rows[near]
-    return result
+    for quantile, near, far, weight in zip(out[2:], *place, strict=True):
+        np.subtract(rows[far], rows[near], out=quantile)
+        quantile *= weight
+        quantile += rows[near]
 
 
 @cache

@@ -14,7 +14,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("engine.cpp")
+#: What is compiled is ``engine.cpp``, which includes the others.
+SOURCES = Path(__file__).with_name("native")
 
 #: Contraction lets a multiplication and an addition become one instruction; nothing here gives up NaN or infinity.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-w", "-shared", "-fPIC")
@@ -73,7 +74,8 @@ def compiled_library(folder: Path) -> Path:
     """
     command = _compiler()
     key = hashlib.blake2b(digest_size=12)
-    for part in (SOURCE.read_bytes(), repr((_FLAGS, _EXTRAS, command)).encode(), _version(command), _processor()):
+    sources = [path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.suffix in (".cpp", ".hpp")]
+    for part in (*sources, repr((_FLAGS, _EXTRAS, command)).encode(), _version(command), _processor()):
         key.update(hashlib.blake2b(part).digest())
     path = folder / f"engine-{key.hexdigest()}.so"
     if path.is_file():
@@ -109,7 +111,7 @@ def _compile(command: list[str], target: str) -> None:
     said = ""
     for extra in _EXTRAS:
         done = subprocess.run(
-            [*command, *_FLAGS, *extra, "-o", target, str(SOURCE)],
+            [*command, *_FLAGS, *extra, "-o", target, str(SOURCES / "engine.cpp")],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

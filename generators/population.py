@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from zoobench.contents import ZooContents
-from zoobench.generators.recipes import DATASETS, ModelSettings, Recipe, find_recipe
-from zoobench.layout import WeightLayout
+from zoobench.generators.parts import PARTS, read_part, training_into, write_part
+from zoobench.generators.recipes import ModelSettings, Recipe, find_recipe
 from zoobench.properties import CATEGORICAL, HYPERPARAMETERS
 from zoobench.store import is_zoo, read_index, write_zoo
 from zoobench.warning import warn_user
@@ -29,12 +25,6 @@ if TYPE_CHECKING:
     from zoobench.generators.training import TrainedModel
 
     Results = list[tuple[str, TrainedModel]]
-
-#: Folder, inside the zoo's own, of the models that are finished while others are not.
-_PARTS = ".models"
-
-#: Part of every finished model's fingerprint. To be raised when the same settings come to train another model.
-_TRAINING_VERSION = 2
 
 #: Models that the engine trains side by side in one process. Part of no fingerprint: it changes no model.
 _CHUNK = 16
@@ -102,7 +92,7 @@ def make_zoo(
         trained = dict(_train(recipe, recipe.models(), device, engine, n_jobs))
         return Zoo.from_contents(_contents(recipe, [trained[model.name] for model in recipe.models()], device, engine))
     folder = Path(out)
-    with _training_into(folder):
+    with training_into(folder):
         if is_zoo(folder):
             if read_index(folder)["recipe"] != recipe.to_dict():
                 raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
@@ -113,7 +103,7 @@ def make_zoo(
 
 
 def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, resume: bool) -> None:
-    parts = folder / _PARTS
+    parts = folder / PARTS
     if not resume:
         shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(exist_ok=True)
@@ -211,93 +201,6 @@ def _images(name: str) -> ImageData:
     return load_images(name)
 
 
-# -- finished models on disk -------------------------------------------------------------------------------------------
-
-
-def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: TrainedModel, engine: str) -> None:
-    """Keep a finished model: whole, or not at all."""
-    handle, scratch = tempfile.mkstemp(dir=parts, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                weights=trained.weights,
-                metrics=trained.metrics,
-                fingerprint=np.array(_fingerprint(recipe, model, engine)),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, _part_path(parts, model))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
-
-
-def read_part(parts: Path, recipe: Recipe, model: ModelSettings, engine: str) -> TrainedModel | None:
-    """A finished model, or None if there is none, or one of other settings or engine, or a damaged one."""
-    from zoobench.generators.training import METRICS, TrainedModel
-
-    try:
-        with np.load(_part_path(parts, model), allow_pickle=False) as file:
-            weights, metrics, fingerprint = file["weights"], file["metrics"], str(file["fingerprint"])
-    except Exception:  # A damaged archive raises whatever its damage leads to; the remedy is the same.
-        return None
-    n_checkpoints = len(recipe.epochs)
-    if (
-        fingerprint != _fingerprint(recipe, model, engine)
-        or weights.shape != (n_checkpoints, _layout(recipe).n_weights)
-        or weights.dtype != np.float32
-        or metrics.shape != (n_checkpoints, len(METRICS))
-    ):
-        return None
-    return TrainedModel(weights, metrics)
-
-
-def _part_path(parts: Path, model: ModelSettings) -> Path:
-    return parts / f"{hashlib.blake2b(model.name.encode(), digest_size=16).hexdigest()}.npz"
-
-
-def _fingerprint(recipe: Recipe, model: ModelSettings, engine: str) -> str:
-    """Everything that a model depends on. Not the rest of the recipe: a grid may grow between two runs."""
-    settings = {
-        "version": _TRAINING_VERSION,
-        "engine": engine,  # whose results differ in the last bits
-        "dataset": recipe.dataset,
-        "architecture": recipe.architecture,
-        "batch_size": recipe.batch_size,
-        "epochs": recipe.epochs,
-        "hyperparameters": model.hyperparameters,
-        "seed": model.seed,
-    }
-    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-@contextmanager
-def _training_into(folder: Path) -> Iterator[None]:
-    """The folder, made if needed and kept from other processes that would train into it."""
-    from filelock import FileLock, Timeout
-
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file, and a zoo is a folder; choose another path")
-    # Asked before the training, not after it.
-    others = [] if is_zoo(folder) or not folder.exists() else [f.name for f in folder.iterdir() if f.name[0] != "."]
-    if others:
-        raise FileExistsError(
-            f"{folder} holds {others[0]!r} and is no zoo; choose a folder that is new, empty or a zoo"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError(f"another process is training into {folder}; wait for it or choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 # -- the zoo -----------------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +208,7 @@ def _contents(recipe: Recipe, trained: list[TrainedModel], device: str, engine: 
     """All rows of the zoo, from the trained models in the recipe's order."""
     import torch
 
-    import zoobench
+    from zoobench import __version__
     from zoobench.generators.training import METRICS
 
     models, epochs = recipe.models(), recipe.epochs
@@ -327,7 +230,7 @@ def _contents(recipe: Recipe, trained: list[TrainedModel], device: str, engine: 
     table["seed"] = np.tile(np.array([model.seed for model in models], dtype=np.int64), len(epochs))
     provenance: dict[str, Any] = {
         "source": "trained by zoobench",
-        "zoobench": zoobench.__version__,
+        "zoobench": __version__,
         "torch": torch.__version__,
         "device": device,
         "engine": engine,
@@ -336,7 +239,7 @@ def _contents(recipe: Recipe, trained: list[TrainedModel], device: str, engine: 
         name=str(recipe.name),
         weights=weights,
         properties=table,
-        layout=_layout(recipe),
+        layout=recipe.layout,
         provenance=provenance,
         card=_card(recipe),
         recipe=recipe.to_dict(),
@@ -351,10 +254,6 @@ def _card(recipe: Recipe) -> dict[str, Any] | None:
     if card is None or card.recipe is None or find_recipe(card.recipe) != recipe:
         return None
     return card.to_dict()
-
-
-def _layout(recipe: Recipe) -> WeightLayout:
-    return WeightLayout.from_architecture(recipe.architecture, channels=DATASETS[recipe.dataset])
 
 
 def _loaded(folder: Path) -> Zoo:
@@ -375,6 +274,8 @@ def _resolve_device(device: str) -> str:
         raise ValueError(f"device {device!r} is unknown; use 'auto', 'cpu' or 'cuda'") from None
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device {device!r} cannot train zoos; use 'auto', 'cpu' or 'cuda'")
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cpu":
+        return "cpu"
+    if not torch.cuda.is_available():
         raise ValueError(f"device {device!r} is not available on this machine (no CUDA); use 'cpu' or 'auto'")
     return device

@@ -155,8 +155,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise ValueError(f"no image data named {self.dataset!r}{_hint(self.dataset, DATASETS)}")
-        # Also tells whether the architecture takes that many channels.
-        WeightLayout.from_architecture(self.architecture, channels=DATASETS[self.dataset])
+        _ = self.layout  # An unknown architecture is refused here, and one that does not take the dataset's channels.
         for key, value, least in (("n_epochs", self.n_epochs, 0), ("batch_size", self.batch_size, 1)):
             if not _is_int(value) or value < least:
                 raise ValueError(f"{key} must be a whole number of at least {least}, not {value!r}")
@@ -176,6 +175,11 @@ class Recipe:
         """The epochs after which a state is kept, ascending."""
         assert self.checkpoint_epochs is not None  # __post_init__ filled it in
         return tuple(self.checkpoint_epochs)
+
+    @property
+    def layout(self) -> WeightLayout:
+        """Layout of the models' weights."""
+        return WeightLayout.from_architecture(self.architecture, channels=DATASETS[self.dataset])
 
     @property
     def n_models(self) -> int:

@@ -26,8 +26,8 @@ FOLDERS = {folder: f"zoobench.{folder}" for folder in ("estimators", "generators
 LAYERS = (
     {"datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
     {"contents", "network", "selection", "zoo"},
-    {"datasets_registry", "loading", "readers", "store", "weightfile"},
-    {"estimators", "fetch", "generators"},
+    {"datasets_registry", "download", "loading", "readers", "store", "weightfile"},
+    {"acquire", "estimators", "fetch", "generators", "origins"},
     {"benchmark"},
     {"cli"},
     {"__main__"},
@@ -303,9 +303,9 @@ CODE = sorted(
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_modules_are_small_and_finished(path: Path) -> None:
-    """A module has at most 400 lines, and no mark of work left undone."""
+    """A module has at most 400 lines, a file of tests 600, and neither a mark of work left undone."""
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 400
+    assert text.count("\n") <= (600 if path.is_relative_to(ROOT / "tests") else 400)
     marks = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"))  # in pieces, so as not to find itself
     assert re.findall(rf"\b(?:{marks})\b", text) == []
 

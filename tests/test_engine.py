@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,6 +20,7 @@ from zoobench.generators.compiling import NoEngineError, compiled_library, load_
 from zoobench.generators.dropout import DropoutMasks, dropout_scale
 from zoobench.generators.engine import train_models
 from zoobench.generators.images import ImageData, load_images
+from zoobench.generators.parts import read_part, write_part
 from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe
 from zoobench.generators.training import METRICS, TrainedModel, train_model
@@ -254,9 +256,9 @@ def test_the_engine_is_used_where_there_is_a_compiler_and_parts_of_the_plain_loo
     plain = train_model(recipe, first, load_images("digits"))
     parts = tmp_path / "zoo" / ".models"
     parts.mkdir(parents=True)
-    population.write_part(parts, recipe, first, plain, "torch")
-    assert population.read_part(parts, recipe, first, "torch") is not None
-    assert population.read_part(parts, recipe, first, "native") is None
+    write_part(parts, recipe, first, plain, "torch")
+    assert read_part(parts, recipe, first, "torch") is not None
+    assert read_part(parts, recipe, first, "native") is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         zoo = make_zoo(recipe, out=tmp_path / "zoo")
@@ -322,9 +324,10 @@ def test_the_engine_is_compiled_once_for_each_source_compiler_and_machine(monkey
     paths.append(compiled_library(cache))
     monkeypatch.setattr(compiling, "_FLAGS", ("-O1", *compiling._FLAGS))
     paths.append(compiled_library(cache))
-    source = tmp_path / "engine.cpp"
-    source.write_bytes(compiling.SOURCE.read_bytes() + b"\n")
-    monkeypatch.setattr(compiling, "SOURCE", source)
+    sources = tmp_path / "native"
+    shutil.copytree(compiling.SOURCES, sources)
+    (sources / "vectors.hpp").write_text("// changed")
+    monkeypatch.setattr(compiling, "SOURCES", sources)
     paths.append(compiled_library(cache))
     assert len(set(paths)) == len(paths) - 1
     assert sorted(cache.iterdir()) == sorted(set(paths))

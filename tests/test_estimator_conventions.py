@@ -45,7 +45,7 @@ def each(chosen: list[BaseEstimator]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("estimator", chosen, ids=name_of)
 
 
-def data_for(estimator: BaseEstimator, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
+def data_for(estimator: BaseEstimator, dtype: type[np.floating] = np.float32) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 30)).astype(dtype)
     return X, np.where(X[:, 0] > 0, "tanh", "relu") if is_classifier(estimator) else X[:, 0].astype(np.float64)
@@ -106,7 +106,7 @@ def test_a_read_only_memory_map_will_do(estimator: BaseEstimator, tmp_path: Path
 
 @each(TRANSFORMERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_transformers_keep_the_dtype(estimator: BaseEstimator, dtype: type) -> None:
+def test_transformers_keep_the_dtype(estimator: BaseEstimator, dtype: type[np.floating]) -> None:
     """float32 in is float32 out, and float64 stays."""
     X, y = data_for(estimator, dtype)
     assert clone(estimator).fit_transform(X, y).dtype == dtype
@@ -121,7 +121,7 @@ def test_regressors_predict_in_float64(estimator: BaseEstimator) -> None:
 
 @each(TRANSFORMERS)
 def test_transformers_name_their_columns_in_pandas(estimator: BaseEstimator) -> None:
-    """With `set_output("pandas")` a frame comes out, under the names of `get_feature_names_out` and the rows' own index."""
+    """With `set_output("pandas")` a frame comes out, with the names of `get_feature_names_out` and the rows' index."""
     X, y = data_for(estimator)
     frame = pd.DataFrame(X, columns=[f"w{i}" for i in range(X.shape[1])], index=np.arange(40) + 100)
     transformer = clone(estimator).set_output(transform="pandas")

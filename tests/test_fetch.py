@@ -96,21 +96,27 @@ def test_where_zoos_lie(data_home: Path, tmp_path: Path) -> None:
     assert stored_at(published, tmp_path) == tmp_path / "mnist_cnn_s_seed_sparse"
 
 
-def test_missing_zoo_names_sources_and_folder(data_home: Path) -> None:
-    """A zoo that is not on the machine gives an OSError with all that its reader needs to go on."""
-    with pytest.raises(OSError, match="zoo 'cifar10_cnn_l_seed' is not on this machine") as caught:
-        fetch_zoo("cifar10_cnn_l")
+def test_missing_zoo_names_sources_folder_and_command(data_home: Path) -> None:
+    """A zoo that is not on the machine and may not be downloaded: an OSError with all that is needed to go on."""
+    with pytest.raises(OSError, match="zoo 'cifar10_cnn_l_seed' .2.2 GB of weights. is not in") as caught:
+        fetch_zoo("cifar10_cnn_l", download_if_missing=False)
     for text in (
         str(data_home / "cifar10_cnn_l_seed"),
+        "`zoobench fetch cifar10_cnn_l_seed`",
         "https://zenodo.org/records/6620869/files/cifar_large_seed.zip",
         "https://ai.unisg.ch/files/weight_space_learning/model_zoos/core-modelzoo/cnn-large_cifar10/"
         "tune_zoo_cifar10_uniform_large/",
     ):
         assert text in str(caught.value)
-    assert "no reader" not in str(caught.value)
-    with pytest.raises(OSError, match="no reader for its format yet. Its sources: https://storage.googleapis.com/"):
-        fetch_zoo("small_cnn_zoo_mnist")
     assert not any(data_home.iterdir())
+
+
+def test_zoo_without_a_reader_is_not_downloaded(data_home: Path) -> None:
+    """What zoobench cannot read yet is not transferred: the error says so, and where the files are."""
+    with pytest.raises(OSError, match=r"no reader for its format yet.*https://storage.googleapis.com/"):
+        fetch_zoo("small_cnn_zoo_mnist")
+    assert "(no reader yet)" in list_zoos(dataset="mnist").set_index("name").loc["small_cnn_zoo_mnist", "source"]
+    assert not (data_home / "small_cnn_zoo_mnist").exists()
 
 
 def test_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from loopback import Loopback
 from zoo_files import small_experiment, write_zip
-
 from zoobench import acquire, fetch_zoo, list_zoos, load_zoo
+from zoobench.cli import main
 from zoobench.origins import Hosts
 from zoobench.store import check_zoo, read_index
 
@@ -127,7 +128,9 @@ def test_all_sources_fail(host: Loopback, data_home: Path) -> None:
 
 def test_download_may_be_forbidden(host: Loopback) -> None:
     """download_if_missing=False never opens a connection; the error names folder, addresses and command."""
-    with pytest.raises(OSError, match=r"is not in .*`zoobench fetch mnist_cnn_s_seed` downloads it from https://zenodo"):
+    with pytest.raises(
+        OSError, match=r"is not in .*`zoobench fetch mnist_cnn_s_seed` downloads it from https://zenodo"
+    ):
         fetch(download_if_missing=False)
     assert host.log == []
 
@@ -170,3 +173,27 @@ def test_offline_with_everything_cached(host: Loopback, data_dir: Path) -> None:
     host.files.clear()
     assert len(fetch().data) == 160
     assert host.log == []
+
+
+def test_dry_run_tells_files_and_bytes(host: Loopback, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`zoobench fetch --dry-run` says what would be transferred, and transfers no checkpoint."""
+    serve_zip(host, data_dir)
+    assert main(["fetch", CARD, "--epochs", "5,10", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 40 * 4 + 1
+    assert lines[-1].startswith("160 files, ")
+    assert "zenodo.org/records/6632087" in lines[-1]
+    assert main(["fetch", CARD, "--epochs", "5"]) == 0
+    assert "40 states of 40 models" in capsys.readouterr().out
+    assert main(["fetch", CARD, "--epochs", "5", "--dry-run"]) == 0
+    assert "nothing to transfer" in capsys.readouterr().out
+
+
+def test_offline_names_folder_addresses_and_command(monkeypatch: pytest.MonkeyPatch, data_home: Path) -> None:
+    """Without a connection the error says what is missing, where it belongs, and how to go on."""
+    nobody = "http://127.0.0.1:9"
+    monkeypatch.setattr(acquire, "HOSTS", Hosts(f"{nobody}/tree/", f"{nobody}/api"))
+    with pytest.raises(OSError, match="no connection could be made") as caught:
+        fetch_zoo(CARD, n_retries=0)
+    for text in (CARD, str(data_home / CARD), "zenodo.org", "ai.unisg.ch", "503 MB", f"`zoobench fetch {CARD}`"):
+        assert text in str(caught.value)

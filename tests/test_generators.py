@@ -15,13 +15,15 @@ import pytest
 import torch
 from torch.nn import functional
 
+from zoobench.datasets_registry.cards import read_cards
 from zoobench.generators import population
 from zoobench.generators.architectures import INITIAL_BIAS, build_module, initialise
 from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.engine import train_models
 from zoobench.generators.images import ImageData, load_images
-from zoobench.generators.population import make_zoo, write_part
-from zoobench.generators.recipes import Recipe
+from zoobench.generators.parts import part_path, training_into, write_part
+from zoobench.generators.population import make_zoo
+from zoobench.generators.recipes import Recipe, find_recipe
 from zoobench.generators.training import METRICS, TrainedModel, batch_orders, initial_module, train_model
 from zoobench.layout import WeightLayout
 from zoobench.store import is_zoo, read_zoo
@@ -268,6 +270,14 @@ def test_a_zoo_has_every_state_in_order_with_its_properties(tiny_zoo):
     assert np.array_equal(table.loc[2::8, list(METRICS)].to_numpy(), model.metrics)
 
 
+def test_a_zoo_of_the_registry_gets_its_card_and_no_other_does():
+    """The card tells what the registry's recipe makes: a recipe that only has its name does not get it."""
+    recipe = find_recipe("digits_cnn_s_seed")
+    assert population._card(recipe) == read_cards()["digits_cnn_s_seed"].to_dict()
+    assert population._card(replace(recipe, seeds=[1])) is None
+    assert population._card(replace(recipe, name="mine")) is None
+
+
 def test_neither_jobs_nor_neighbours_change_a_model(tiny_zoo, tmp_path):
     """Two processes, a folder, and other models beside it give the same bits."""
     recipe = replace(TINY, grid={"activation": ["tanh", "gelu"], "dropout": [0.5], "lr": [1e-3, 3e-4]}, seeds=[2])
@@ -330,7 +340,7 @@ def test_damaged_and_foreign_parts_are_trained_again(tiny_zoo, tmp_path):
     results = [TrainedModel(np.array(tiny_zoo.data[i::8]), table[i::8]) for i in range(8)]
     for model, result in zip(models, results, strict=True):
         write_part(parts, TINY, model, result, "native")
-    paths = [population._part_path(parts, model) for model in models]
+    paths = [part_path(parts, model) for model in models]
     whole = paths[0].read_bytes()
     paths[0].write_bytes(whole[: len(whole) // 2])
     middle = bytearray(paths[1].read_bytes())
@@ -372,7 +382,7 @@ def test_folders_with_something_else_are_refused_before_the_training(tmp_path):
 
 def test_two_runs_do_not_train_into_one_folder(tmp_path):
     """The second is told so at once."""
-    with population._training_into(tmp_path / "zoo"), pytest.raises(RuntimeError, match="another process"):
+    with training_into(tmp_path / "zoo"), pytest.raises(RuntimeError, match="another process"):
         make_zoo(TINY, out=tmp_path / "zoo")
 
 

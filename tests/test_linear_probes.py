@@ -155,7 +155,7 @@ def test_folds_keep_groups_together_and_spread_classes() -> None:
     codes = np.repeat(np.arange(20) % 2, 3)
     folds = stratified_folds(codes, groups)
     assert all(len(set(folds[groups == group])) == 1 for group in range(20))
-    assert {(fold, code) for fold, code in zip(folds, codes, strict=True)} == {(f, c) for f in range(5) for c in (0, 1)}
+    assert len(set(zip(folds.tolist(), codes.tolist(), strict=True))) == 5 * 2
     np.testing.assert_array_equal(folds, stratified_folds(codes, groups))
 
 
@@ -195,7 +195,7 @@ def literal_adam(X: np.ndarray, codes: np.ndarray, n_classes: int, n_epochs: int
 
 @pytest.mark.parametrize(("n_samples", "n_features", "n_classes"), [(84, 2464, 4), (137, 70, 2), (50, 3, 5)])
 def test_adam_is_the_literal_training_loop(n_samples: int, n_features: int, n_classes: int) -> None:
-    """The Adam solver does what the benchmark's torch loop does, a last smaller batch included: weights agree closely."""
+    """The Adam solver does what the benchmark's torch loop does, a last smaller batch included."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_samples, n_features)).astype(np.float32)
     y = rng.integers(0, n_classes, n_samples)
@@ -239,9 +239,7 @@ def test_adam_chooses_nothing_on_validation_data() -> None:
     data = states()
     y = classes(data)
     alone = LinearProbeClassifier("adam", max_epochs=2).fit(data["X"][:60], y[:60])
-    beside = LinearProbeClassifier("adam", max_epochs=2).fit(
-        data["X"][:60], y[:60], X_val=data["X"][60:], y_val=y[60:]
-    )
+    beside = LinearProbeClassifier("adam", max_epochs=2).fit(data["X"][:60], y[:60], X_val=data["X"][60:], y_val=y[60:])
     np.testing.assert_array_equal(alone.coef_, beside.coef_)
 
 

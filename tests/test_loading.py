@@ -39,7 +39,8 @@ def forms(data_dir: Path, folder: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("form", ["folder", "tar", "tar.gz", "zoo"])
 @pytest.mark.parametrize(
-    "selection", [{}, {"epochs": [0, 5]}, {"subset": "val", "epochs": "last"}, {"subset": "train", "properties": "ggap"}]
+    "selection",
+    [{}, {"epochs": [0, 5]}, {"subset": "val", "epochs": "last"}, {"subset": "train", "properties": "ggap"}],
 )
 def test_every_form_of_an_experiment_gives_the_same_zoo(forms: dict[str, Path], form: str, selection: dict) -> None:
     """Rows, properties, split and groups do not depend on how the experiment is stored, whatever is selected."""
@@ -107,7 +108,12 @@ def test_hyper_parameters_come_from_params_json(data_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty"), (b"<!doctype html><html>", "web page"), (b"PK\x03\x04 and then nothing", "truncated"), (b"text", "neither")],
+    [
+        (b"", "empty"),
+        (b"<!doctype html><html>", "web page"),
+        (b"PK\x03\x04 and then nothing", "truncated"),
+        (b"text", "neither"),
+    ],
 )
 def test_what_is_no_zoo_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     """A file that is none of the formats gives one sentence with the file's name."""

@@ -128,7 +128,7 @@ def test_one_group_cannot_be_held_out() -> None:
 
 
 def test_r2_and_the_first_best_penalty() -> None:
-    """R2 is 1 - MSE / variance; of equally good penalties the first is taken, and a constant target is judged by MSE."""
+    """R2 is 1 - MSE / variance; the first of equally good penalties is taken; MSE judges where R2 says nothing."""
     Y = np.array([[0.0, 3.0], [1.0, 3.0], [2.0, 3.0]])
     residuals = np.array([[[1.0, 0.5]] * 3, [[0.5, 0.1]] * 3, [[-0.5, 0.2]] * 3])
     scores = r2_scores(residuals, Y)

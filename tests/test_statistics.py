@@ -42,13 +42,15 @@ def weights(data_dir: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("preset", PERCENTILES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_numbers_of_real_weights_are_those_of_numpy(weights: np.ndarray, preset: str, dtype: type) -> None:
+def test_numbers_of_real_weights_are_those_of_numpy(weights: np.ndarray, preset: str, dtype: type[np.floating]) -> None:
     """Each preset gives mean, variance and its percentiles as numpy computes them, in the dtype of X."""
     X = weights.astype(dtype)
     found = WeightStatistics("cnn_s", preset=preset).fit_transform(X)
     expected = by_numpy(X.astype(np.float64), WeightLayout.from_architecture("cnn_s"), preset)
     assert found.dtype == dtype
-    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=float(np.finfo(dtype).eps)
+    )
 
 
 def test_exact_statistics_round_as_numpy_does(weights: np.ndarray) -> None:

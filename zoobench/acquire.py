@@ -18,7 +18,7 @@ from zoobench.datasets_registry.sources import DirectorySource, Source
 from zoobench.download.checksums import ChecksumLock
 from zoobench.download.client import Client
 from zoobench.download.disk import human, one_at_a_time
-from zoobench.download.remote import DownloadError, NoSpaceError
+from zoobench.download.remote import DownloadError, NoSpaceError, OfflineError
 from zoobench.errors import ZooFormatError
 from zoobench.origins import Desk, Hosts, Plan, plan
 from zoobench.readers import read_foreign
@@ -50,16 +50,15 @@ def missing_epochs(card: Card, folder: Path, epochs: str | tuple[int, ...] | Non
     None or tuple of int
         None for all that the source has; an empty tuple for none.
     """
-    if epochs == "last":
-        # Where the epochs are not known, neither is the last.
+    if isinstance(epochs, str):
+        # "last"; where the epochs are not known, neither is the last.
         epochs = card.epochs[-1:] if card.epochs else None
     if is_zoo(folder):
-        here = read_index(folder)["provenance"].get("epochs")
+        here: list[int] | None = read_index(folder)["provenance"].get("epochs")
         if here is None:
             return ()
         if epochs is not None:
             return tuple(sorted(set(epochs) - set(here)))
-    assert not isinstance(epochs, str)
     return epochs
 
 
@@ -97,7 +96,7 @@ def acquire(
     ValueError
         If it would transfer more than ``max_bytes``.
     """
-    problems: list[str] = []
+    problems: list[Exception] = []
     with _desk(card, folder, n_retries, delay, progress=progress) as desk:
         if is_zoo(folder):
             epochs = missing_epochs(card, folder, epochs)
@@ -110,7 +109,7 @@ def acquire(
             except NoSpaceError:
                 raise
             except (DownloadError, ZooFormatError) as error:
-                problems.append(str(error))
+                problems.append(error)
             else:
                 shutil.rmtree(desk.folder)
                 return
@@ -119,7 +118,7 @@ def acquire(
 
 def preview(card: Card, folder: Path, epochs: tuple[int, ...] | None, *, n_retries: int, delay: float) -> Plan:
     """What :func:`acquire` would transfer, from the first source that answers."""
-    problems: list[str] = []
+    problems: list[Exception] = []
     with _desk(card, folder, n_retries, delay, progress=False) as desk:
         for chosen in _plans(card, epochs, desk, problems):
             return chosen
@@ -145,23 +144,21 @@ def _desk(card: Card, folder: Path, n_retries: int, delay: float, *, progress: b
         yield Desk(card, raw, ChecksumLock(home / _LOCK_FILE), client, progress, HOSTS)
 
 
-def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[str]) -> Iterator[Plan]:
+def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[Exception]) -> Iterator[Plan]:
     """What each source would transfer, best source first; why one cannot is noted."""
     sources: list[Source] = [source for source in card.sources if source.readable]
-    if not sources:
-        formats = ", ".join(sorted({source.format for source in card.sources}))
-        problems.append(f"zoobench has no reader for its format yet ({formats})")
     if epochs is not None:
         # A host of single files gives some epochs at less cost than one that has them all in one file.
         sources.sort(key=lambda source: not isinstance(source, DirectorySource))
     for source in sources:
         if source.epochs is not None and epochs is not None and not set(epochs) <= set(source.epochs):
-            problems.append(f"{source.address} has only epochs {', '.join(map(str, source.epochs))}")
+            there = ", ".join(map(str, source.epochs))
+            problems.append(DownloadError(f"{source.address} has only epochs {there}"))
             continue
         try:
             chosen = plan(source, epochs, desk)
         except DownloadError as error:
-            problems.append(str(error))
+            problems.append(error)
         else:
             yield chosen
 
@@ -174,12 +171,23 @@ def _check_size(card: Card, chosen: Plan, max_bytes: int) -> None:
         )
 
 
-def _failure(card: Card, folder: Path, problems: Sequence[str]) -> DownloadError:
-    reasons = "; ".join(problems) or "it has no source"
-    return DownloadError(
-        f"zoo {card.name!r} could not be fetched into {folder}: {reasons}. Try `zoobench fetch {card.name}` later, or "
-        f"name a mirror in ZOOBENCH_MIRROR"
-    )
+def _failure(card: Card, folder: Path, problems: Sequence[Exception]) -> DownloadError:
+    remedy = f"Try `zoobench fetch {card.name}` later, or name a mirror in ZOOBENCH_MIRROR"
+    addresses = ", ".join(source.address for source in card.sources)
+    if not card.readable:
+        return DownloadError(
+            f"zoobench has no reader for its format yet, so zoo {card.name!r} was not downloaded. "
+            f"Its sources: {addresses}"
+        )
+    if problems and all(isinstance(problem, OfflineError) for problem in problems):
+        n_states, n_weights = card.n_states, card.n_weights
+        size = f" ({human(4 * n_states * n_weights)} of weights)" if n_states and n_weights else ""
+        return OfflineError(
+            f"zoo {card.name!r}{size} is not in {folder}, and no connection could be made to its sources: {addresses}. "
+            f"Check the network. {remedy}"
+        )
+    reasons = "; ".join(dict.fromkeys(map(str, problems)))
+    return DownloadError(f"zoo {card.name!r} could not be fetched into {folder}: {reasons}. {remedy}")
 
 
 def _convert(card: Card, folder: Path, raw: Path, epochs: Sequence[int] | None, source: Source) -> None:

@@ -68,7 +68,7 @@ class _CheckFailed(Exception):
     """What was checked does not hold."""
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as a sentence: the line of code that it points at is no line of the user's."""
     print(f"zoobench: {message}", file=sys.stderr)
 
@@ -109,6 +109,30 @@ def _info(arguments: argparse.Namespace) -> None:
             print(f"  {name:<14}min, quartiles, max: {spread}")
         else:
             print(f"  {name:<14}{', '.join(str(value) for value in values)}")
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from zoobench.acquire import missing_epochs, preview
+    from zoobench.datasets_registry.cards import find_card
+    from zoobench.download.disk import human
+    from zoobench.fetch import fetch_zoo, stored_at
+    from zoobench.selection import normalise_epochs
+
+    card = find_card(arguments.zoo)
+    folder = stored_at(card)
+    if not arguments.dry_run:
+        zoo = fetch_zoo(card.name, epochs=arguments.epochs, properties="epoch", max_bytes=arguments.max_bytes)
+        print(f"{folder}: {zoo!r}")
+        return
+    missing = missing_epochs(card, folder, normalise_epochs(arguments.epochs))
+    if missing == () or card.bundled:
+        print(f"nothing to transfer: it is in {folder}")
+        return
+    plan = preview(card, folder, missing, n_retries=3, delay=1.0)
+    for name, size in plan.files:
+        print(f"{'?' if size is None else human(size):>10}  {name}")
+    total = "of unknown size" if plan.n_bytes is None else human(plan.n_bytes)
+    print(f"{len(plan.files)} files, {total}, in {plan.n_requests} requests from {plan.source.address}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -236,6 +260,12 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("info", _info, "what a zoo is: description, layers, properties")
     sub.add_argument("zoo", metavar="ZOO", help="a zoo's name, or a path")
+
+    sub = command("fetch", _fetch, "download a published zoo, or some epochs of it, into the data folder")
+    sub.add_argument("zoo", metavar="ZOO", help="a zoo's name")
+    sub.add_argument("--epochs", **epochs)  # type: ignore[arg-type]
+    sub.add_argument("--max-bytes", default="10 GB", help="refuse to transfer more (default: 10 GB)")
+    sub.add_argument("--dry-run", action="store_true", help="say what would be transferred, and stop")
 
     sub = command("convert", _convert, "turn a raw experiment or a preprocessed .pt into the zoo format")
     sub.add_argument("source", metavar="SOURCE", help="folder, zip, tar, or .pt file")

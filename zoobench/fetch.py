@@ -100,6 +100,7 @@ def fetch_zoo(
     wanted, limit = normalise_epochs(epochs), parse_bytes(max_bytes)
     folder = stored_at(card, data_home)
     if card.bundled is None:
+        # Only now: what downloads takes longer to import than a stored zoo takes to open.
         from zoobench.acquire import acquire, missing_epochs
 
         missing = missing_epochs(card, folder, wanted)
@@ -130,8 +131,8 @@ def parse_bytes(text: int | str) -> int:
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kMGT]?)B?\s*", text)
         if match:
             return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
-    elif isinstance(text, int) and not isinstance(text, bool) and text >= 0:
-        return text
+    elif not isinstance(text, bool) and text >= 0:
+        return int(text)
     raise ValueError(f"max_bytes must be a number of bytes, or text such as '500 MB' or '10 GB', not {text!r}")
 
 

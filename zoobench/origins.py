@@ -18,7 +18,7 @@ from zoobench.download.listing import Entry, address, list_directories, list_dir
 from zoobench.download.many import fetch_many
 from zoobench.download.mirror import mirror_base, mirrored
 from zoobench.download.ranges import RemoteZip
-from zoobench.download.remote import DownloadError, RangesNotSupportedError, RemoteFile, is_safe_path
+from zoobench.download.remote import DownloadError, OfflineError, RangesNotSupportedError, RemoteFile, is_safe_path
 from zoobench.download.zenodo import API, record_files
 
 _CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,9})")
@@ -230,14 +230,14 @@ def _plan_directory(source: DirectorySource, epochs: Sequence[int] | None, desk:
 def _find_tree(source: DirectorySource, desk: Desk) -> tuple[str, str]:
     """Address of the zoo's folder, on the mirror or at the authors', and its path below the base."""
     parent, _, last = source.path.rpartition("/")
-    problems = []
+    problems: list[DownloadError] = []
     for base in (mirror_base(), desk.hosts.directory):
         if base is None:
             continue
         try:
             listing = list_directory(address(base, *parent.split("/")), client=desk.client)
         except DownloadError as error:
-            problems.append(str(error))
+            problems.append(error)
             continue
         there = [entry.name for entry in listing if entry.is_directory]
         for pattern in (last, *source.spellings):
@@ -246,8 +246,10 @@ def _find_tree(source: DirectorySource, desk: Desk) -> tuple[str, str]:
                 inside = f"{parent}/{found[0]}"
                 return address(base, *inside.split("/")), inside
         shown = ", ".join(there[:20]) or "none at all"
-        problems.append(f"there is no folder {last!r} in {base}{parent}; there is {shown}")
-    raise DownloadError("; ".join(problems))
+        problems.append(DownloadError(f"there is no folder {last!r} in {base}{parent}; there is {shown}"))
+    if all(isinstance(problem, OfflineError) for problem in problems):
+        raise problems[-1]
+    raise DownloadError("; ".join(map(str, problems)))
 
 
 def _trial_files(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import StrOptions
@@ -17,8 +19,8 @@ from zoobench.layout import WeightLayout, resolve_layout
 #: States are copied and sorted a few at a time, so that they stay in the second-level cache of one core.
 _CACHE_BYTES = 1 << 20
 
-#: What was kept of that many states is turned into statistics at once. Memory does not grow beyond it.
-_CHUNK_STATES = 4096
+#: That many states are turned into statistics at once, by one thread. Memory does not grow beyond that.
+_CHUNK_STATES = 1024
 
 #: Up to this many numbers a tensor, comparing whole columns beats sorting rows: a sort of eight numbers is nearly all
 #: overhead.
@@ -71,7 +73,8 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
     Notes
     -----
     float32 stays float32 and float64 stays float64. A memory map is read in blocks of rows: memory does not grow with
-    the number of states.
+    the number of states. Blocks are shared among threads, one a core, as in scikit-learn's own OpenMP code; the result
+    does not depend on how many there are.
 
     References
     ----------
@@ -219,7 +222,8 @@ def layer_statistics(
     farther = [tensors[i].start + rank for i in large for rank in places[i].farther]
     columns = nearer + farther + [column for i in small for column in range(tensors[i].start, tensors[i].slice.stop)]
     weights = np.concatenate([np.empty(0, dtype), *(places[i].weight for i in large)])[:, None]
-    for start in range(0, len(X), _CHUNK_STATES):
+
+    def describe(start: int) -> None:
         chunk = X[start : start + _CHUNK_STATES]
         # One statistic a row while it is computed: operations on whole columns of the result would stride over memory.
         table = np.empty((len(tensors), 2 + len(percentiles), len(chunk)), dtype=dtype)
@@ -235,6 +239,11 @@ def layer_statistics(
         if not np.isfinite(table[:, 0]).all():
             assert_all_finite(chunk, estimator_name="WeightStatistics", input_name="X")
         result[start : start + len(chunk)] = table.transpose(2, 0, 1)
+
+    # Sorting lets other threads run. What a chunk is does not depend on their number, so neither does the result.
+    starts = range(0, len(X), _CHUNK_STATES)
+    with ThreadPoolExecutor(max(1, min(len(starts), effective_n_jobs(-1)))) as threads:
+        list(threads.map(describe, starts))
     return result.reshape(len(X), -1)
 
 

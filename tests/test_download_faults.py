@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from zoobench.download.client import Client
 from zoobench.download.files import fetch_file
 from zoobench.download.many import fetch_many
 from zoobench.download.remote import DownloadError, NoSpaceError, OfflineError, RemoteFile
+
+Fetch = Callable[..., Path]
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
@@ -39,11 +42,11 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture(params=["one", "many"])
-def fetch(request: pytest.FixtureRequest, host: Loopback, client: Client, tmp_path: Path) -> object:
+def fetch(request: pytest.FixtureRequest, host: Loopback, client: Client, tmp_path: Path) -> Fetch:
     """Fetches the file alone, or as one of many: faults are met in the same way."""
 
-    def run(**known: object) -> Path:
-        file = RemoteFile(host.url("zoo.zip"), "zoo.zip", **known)  # type: ignore[arg-type]
+    def run(**known: Any) -> Path:
+        file = RemoteFile(host.url("zoo.zip"), "zoo.zip", **known)
         if request.param == "one":
             return fetch_file(file, tmp_path, client=client, progress=False)
         return fetch_many([file], tmp_path, client=client, progress=False)[0]
@@ -56,38 +59,38 @@ def left(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".json")
 
 
-def test_hosts_that_refuse_python_are_satisfied(host: Loopback, fetch: object) -> None:
+def test_hosts_that_refuse_python_are_satisfied(host: Loopback, fetch: Fetch) -> None:
     """Requests name this project and its version: some hosts answer 403 to those of nobody in particular."""
     assert host.refuses_default_agent
-    assert fetch().read_bytes() == CONTENT  # type: ignore[operator]
+    assert fetch().read_bytes() == CONTENT
     assert {request.headers["User-Agent"].split("/")[0] for request in host.requests()} == {"zoobench"}
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_passing_trouble_is_waited_out(host: Loopback, fetch: object, status: int) -> None:
+def test_passing_trouble_is_waited_out(host: Loopback, fetch: Fetch, status: int) -> None:
     """A status that may pass is asked again, without a word."""
     host.fail("zoo.zip", Fault(status=status), Fault(status=status))
-    assert fetch(size=len(CONTENT), checksum=MD5).read_bytes() == CONTENT  # type: ignore[operator]
+    assert fetch(size=len(CONTENT), checksum=MD5).read_bytes() == CONTENT
     assert len(host.requests()) == 3
 
 
-def test_trouble_that_stays_is_an_error(host: Loopback, fetch: object, tmp_path: Path) -> None:
+def test_trouble_that_stays_is_an_error(host: Loopback, fetch: Fetch, tmp_path: Path) -> None:
     """After the last attempt the error says who answered what."""
     host.fail("zoo.zip", Fault(status=500, times=9))
     with pytest.raises(DownloadError, match=r"cannot fetch zoo\.zip from http.*500 Internal.*try again later") as error:
-        fetch()  # type: ignore[operator]
+        fetch()
     assert error.value.status == 500
     assert len(host.requests()) == 3
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_retry_after_is_honoured(host: Loopback, fetch: object, as_date: bool) -> None:
+def test_retry_after_is_honoured(host: Loopback, fetch: Fetch, as_date: bool) -> None:
     """The next request comes no sooner than the host asked for, be it in seconds or by date."""
     until = int(time.time()) + 2
     value = email.utils.formatdate(until, usegmt=True) if as_date else "1"
     host.fail("zoo.zip", Fault(status=429, headers={"Retry-After": value}))
-    assert fetch().read_bytes() == CONTENT  # type: ignore[operator]
+    assert fetch().read_bytes() == CONTENT
     first, second = host.requests()
     if as_date:
         assert second.time + (time.time() - time.monotonic()) >= until - 0.01
@@ -95,48 +98,48 @@ def test_retry_after_is_honoured(host: Loopback, fetch: object, as_date: bool) -
         assert second.time - first.time >= 0.99
 
 
-def test_a_host_that_asks_to_wait_for_hours_is_not_waited_for(host: Loopback, fetch: object) -> None:
+def test_a_host_that_asks_to_wait_for_hours_is_not_waited_for(host: Loopback, fetch: Fetch) -> None:
     """Nobody wants a program that sleeps for a day: the error says how long."""
     host.fail("zoo.zip", Fault(status=503, headers={"Retry-After": "86400"}))
     with pytest.raises(DownloadError, match=r"asks to wait 24\.0 hours"):
-        fetch()  # type: ignore[operator]
+        fetch()
     assert len(host.requests()) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
-def test_what_will_not_pass_is_not_asked_again(host: Loopback, fetch: object, tmp_path: Path, status: int) -> None:
+def test_what_will_not_pass_is_not_asked_again(host: Loopback, fetch: Fetch, tmp_path: Path, status: int) -> None:
     """The error names file, address, status and remedy, at the first answer."""
     host.fail("zoo.zip", Fault(status=status))
     with pytest.raises(DownloadError) as error:
-        fetch()  # type: ignore[operator]
+        fetch()
     for part in ("zoo.zip", host.url("zoo.zip"), str(status), ";", str(tmp_path / "zoo.zip")):
         assert part in str(error.value)
     assert len(host.requests()) == 1
     assert left(tmp_path) == []
 
 
-def test_wrong_checksum_is_refused(host: Loopback, fetch: object, tmp_path: Path) -> None:
+def test_wrong_checksum_is_refused(host: Loopback, fetch: Fetch, tmp_path: Path) -> None:
     """A file that is not the published one is not cached, not even in part."""
     with pytest.raises(DownloadError, match=f"expected.*{'0' * 32}|{'0' * 32}.*expected"):
-        fetch(checksum="md5:" + "0" * 32)  # type: ignore[operator]
+        fetch(checksum="md5:" + "0" * 32)
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("known", [{"size": len(CONTENT)}, {"checksum": MD5}])
 def test_a_file_that_lost_its_end_is_refused(
-    host: Loopback, fetch: object, tmp_path: Path, known: dict[str, object]
+    host: Loopback, fetch: Fetch, tmp_path: Path, known: dict[str, object]
 ) -> None:
     """A shorter file than the published one is not taken, be it known by its size or by its checksum."""
     host.add("zoo.zip", CONTENT[:-1000])
     with pytest.raises(DownloadError, match="were expected, but the host has|expected"):
-        fetch(**known)  # type: ignore[operator]
+        fetch(**known)
     assert left(tmp_path) == []
 
 
-def test_a_body_shorter_than_announced_is_noticed(host: Loopback, fetch: object) -> None:
+def test_a_body_shorter_than_announced_is_noticed(host: Loopback, fetch: Fetch) -> None:
     """What the host announced and did not send is asked for again."""
     host.fail("zoo.zip", Fault(drop_after=len(CONTENT) - 5))
-    assert fetch().read_bytes() == CONTENT  # type: ignore[operator]
+    assert fetch().read_bytes() == CONTENT
     assert len(host.requests()) == 2
 
 
@@ -148,29 +151,29 @@ def test_a_body_shorter_than_announced_is_noticed(host: Loopback, fetch: object)
         ("text/plain", b"<html></html>"),
     ],
 )
-def test_a_web_page_is_no_file(host: Loopback, fetch: object, tmp_path: Path, kind: str, page: bytes) -> None:
+def test_a_web_page_is_no_file(host: Loopback, fetch: Fetch, tmp_path: Path, kind: str, page: bytes) -> None:
     """A page with status 200, of a login or of a host that hides its errors, is refused by its type or its looks."""
     host.fail("zoo.zip", Fault(status=200, headers={"Content-Type": kind}, body=page, times=9))
     with pytest.raises(DownloadError, match="a web page instead of the file"):
-        fetch()  # type: ignore[operator]
+        fetch()
     assert left(tmp_path) == []
 
 
-def test_redirects_are_followed(host: Loopback, fetch: object) -> None:
+def test_redirects_are_followed(host: Loopback, fetch: Fetch) -> None:
     """Also over several hops, and for the rest of a file that broke off."""
     host.add("store/final", CONTENT)
     host.redirects |= {"zoo.zip": "/hop", "hop": host.url("store/final")}
     host.fail("store/final", Fault(drop_after=500_000))
-    assert fetch(checksum=MD5).read_bytes() == CONTENT  # type: ignore[operator]
+    assert fetch(checksum=MD5).read_bytes() == CONTENT
     assert host.requests("store/final")[1].status == 206
 
 
 @pytest.mark.parametrize("target", ["/zoo.zip", "file:///etc/passwd", "ftp://127.0.0.1/zoo.zip"])
-def test_redirects_that_lead_astray_are_refused(host: Loopback, fetch: object, tmp_path: Path, target: str) -> None:
+def test_redirects_that_lead_astray_are_refused(host: Loopback, fetch: Fetch, tmp_path: Path, target: str) -> None:
     """A circle is an error, and no host can make us read a file of this machine."""
     host.redirects["zoo.zip"] = target
     with pytest.raises(DownloadError, match=r"cannot fetch zoo\.zip"):
-        fetch()  # type: ignore[operator]
+        fetch()
     assert left(tmp_path) == []
 
 
@@ -201,11 +204,11 @@ def test_addresses_that_cannot_be_asked(client: Client, tmp_path: Path, url: str
 # -- disks -------------------------------------------------------------------------------------------------------------
 
 
-def test_too_little_space_is_said_before_the_first_byte(host: Loopback, fetch: object, tmp_path: Path) -> None:
+def test_too_little_space_is_said_before_the_first_byte(host: Loopback, fetch: Fetch, tmp_path: Path) -> None:
     """Nothing is written when the whole will not fit, and no other source is tried."""
     host.fail("zoo.zip", Fault(announce=10**18))
     with pytest.raises(NoSpaceError, match=r"1\.00 EB are still to come, but the disk of .* has .*B free"):
-        fetch()  # type: ignore[operator]
+        fetch()
     assert left(tmp_path) == []
     assert len(host.requests()) == 1
 

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ def client() -> Iterator[Client]:
         yield quick
 
 
-def zoo(host: Loopback, **known: object) -> RemoteFile:
-    return RemoteFile(host.url("zoo.zip"), "zoo.zip", **known)  # type: ignore[arg-type]
+def zoo(host: Loopback, **known: Any) -> RemoteFile:
+    return RemoteFile(host.url("zoo.zip"), "zoo.zip", **known)
 
 
 def visible(folder: Path) -> list[str]:
@@ -410,9 +411,8 @@ def test_checksums_are_of_a_known_kind(checksum: str) -> None:
         RemoteFile("http://example.org/a", "a", checksum=checksum)
 
 
-def wait_until(condition: object) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for something that another process does."""
-    assert callable(condition)
     for _ in range(3000):
         if condition():
             return

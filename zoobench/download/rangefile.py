@@ -109,7 +109,7 @@ class RangeFile(io.RawIOBase):
         if self.transferred:
             self.in_vain = max(0, self.transferred - len(kept))
             if self._cache is not None:
-                head = json.dumps({"url": self._file.url, "size": self._size, "etag": self._etag})
+                head = json.dumps({"url": self._file.url, "size": self._size, "etag": self._etag, "kept": len(kept)})
                 write_whole(self._cache, head.encode() + b"\n" + kept)
         return kept
 
@@ -129,12 +129,12 @@ class RangeFile(io.RawIOBase):
         head, _, end = self._cache.read_bytes().partition(b"\n")
         try:
             known = json.loads(head)
-            fits = known["url"] == self._file.url and len(end) <= known["size"]
+            fits = known["url"] == self._file.url and len(end) == known["kept"]
             self._size, self._etag = known["size"], known["etag"]
         except (ValueError, KeyError, TypeError):
             return False
         self._end = end
-        return fits and bool(end)
+        return fits
 
     def _request(self, wanted: str, span: tuple[int, int] | None = None) -> bytes:
         file = self._file

@@ -134,7 +134,8 @@ def _attempt(file: RemoteFile, part: Path, client: Client, attempts: Attempts, r
         if not offset:
             # In this order, so that new headers never stand beside old bytes.
             drop_part(part)
-            write_whole(_state_path(part), json.dumps(asdict(content)).encode())
+            if total is None or total > CHUNK:  # less than that is not worth continuing
+                write_whole(_state_path(part), json.dumps(asdict(content)).encode())
         with part.open("ab") as out:
             report(offset, total)
             for chunk in response.raw.stream(CHUNK, decode_content=False):
@@ -180,11 +181,13 @@ def _state_path(part: Path) -> Path:
 
 def _read_state(part: Path, file: RemoteFile) -> _Content | None:
     """What the partial content is the beginning of; None if that cannot be told."""
+    if not part.is_file():
+        return None
     try:
         content = _Content(**json.loads(_state_path(part).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return content if content.url == file.url and content.is_recognisable and part.is_file() else None
+    return content if content.url == file.url and content.is_recognisable else None
 
 
 def _size(part: Path) -> int:

@@ -37,12 +37,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--network"):
-        return
-    offline = [item for item in items if item.get_closest_marker("network") is None]
-    if len(offline) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in offline])
-        items[:] = offline
+    without = set() if config.getoption("--network") else {"network"}
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "").split()[:1] or ["c++", "g++", "clang++"])):
+        without.add("compiler")
+    kept = [item for item in items if not any(item.get_closest_marker(name) for name in without)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -177,8 +177,10 @@ def test_progress_has_a_total(
 
 
 @pytest.mark.parametrize(("waiting", "lost"), [(0, 1), (1, 0)])
-def test_an_error_ends_the_waits_of_other_threads(host: Loopback, tmp_path: Path, waiting: int, lost: int) -> None:
-    """When one file is lost, nobody sits out the pause that another one was told to make."""
+def test_an_error_ends_the_waits_of_other_threads(
+    host: Loopback, tmp_path: Path, waiting: int, lost: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When one file is lost, nobody sits out the pause that another one was told to make; a long one is announced."""
     wanted = files(host, checksum=True)[:4]
     host.fail(wanted[waiting].name, Fault(status=503, headers={"Retry-After": "3000"}))
     host.add(wanted[lost].name, b"another content")
@@ -202,3 +204,4 @@ def test_an_error_ends_the_waits_of_other_threads(host: Loopback, tmp_path: Path
     assert not thread.is_alive()
     assert len(errors) == 1
     assert "was expected" in str(errors[0])
+    assert capsys.readouterr().err.count("zoobench: waiting 3000 s: 127.0.0.1") == 1

@@ -16,7 +16,7 @@ from zoobench.download.files import fetch_file
 from zoobench.download.remote import DownloadError, OfflineError, RemoteFile
 from zoobench.download.zenodo import record_files, record_number
 
-FILES = {"dataset seed.pt": random.Random(1).randbytes(5000), "index_dict.json": b"{}"}
+FILES: dict[str, bytes | Path] = {"dataset seed.pt": random.Random(1).randbytes(5000), "index_dict.json": b"{}"}
 
 
 @pytest.fixture

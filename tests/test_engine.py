@@ -26,6 +26,8 @@ from zoobench.generators.recipes import Recipe
 from zoobench.generators.training import METRICS, TrainedModel, train_model
 from zoobench.layout import WeightLayout
 
+pytestmark = pytest.mark.compiler
+
 
 def few_images(n: int = 45, channels: int = 1, side: int = 28) -> ImageData:
     """The first digits, in as many colours and as large as asked for."""

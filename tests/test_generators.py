@@ -251,6 +251,7 @@ def tiny_zoo():
     return make_zoo(TINY)
 
 
+@pytest.mark.compiler
 def test_a_zoo_has_every_state_in_order_with_its_properties(tiny_zoo):
     """Rows are in (epoch, model) order, and each carries what it was trained with and what was measured."""
     table = tiny_zoo.properties
@@ -331,6 +332,7 @@ def _make_counted(recipe: Recipe, out: Path, trained: list[str], **options: bool
         return make_zoo(recipe, out=out, **options)
 
 
+@pytest.mark.compiler
 def test_damaged_and_foreign_parts_are_trained_again(tiny_zoo, tmp_path):
     """A finished model is taken only if it is whole and of the same settings."""
     parts = tmp_path / "zoo" / ".models"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +22,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file so that a reader sees the old content or the new, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp keeps everybody else out
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -99,10 +98,3 @@ def human(n_bytes: int) -> str:
     """
     text = str(tqdm.format_sizeof(n_bytes))
     return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{n_bytes} bytes"
-
-
-def _umask() -> int:
-    # Reading the mask means setting it; a constant would override what the user has chosen.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -190,10 +190,11 @@ def test_offline_is_told_apart(client: Client, tmp_path: Path) -> None:
     assert str(tmp_path / "zoo.zip") in str(error.value)
 
 
-def test_an_unknown_host_is_offline_too(client: Client, tmp_path: Path) -> None:
-    """A name that no one can resolve means no connection."""
-    with pytest.raises(OfflineError, match=r"no connection to zoos\.invalid"):
-        fetch_file(RemoteFile("http://zoos.invalid/a", "a"), tmp_path, client=client, progress=False)
+def test_an_unknown_host_is_offline_too(client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that no one can resolve means no connection, and there is no empty progress bar."""
+    with pytest.raises(OfflineError, match=r"no connection to zoos\.invalid \(Failed to resolve 'zoos\.invalid'"):
+        fetch_file(RemoteFile("http://zoos.invalid/a", "a"), tmp_path, client=client)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("url", ["zoo.zip", "ftp://127.0.0.1/zoo.zip", "http://"])

@@ -86,7 +86,7 @@ def members_of(form: str) -> zoo_files.Members:
     if form != "tar":
         return members
     short = {trial: trial[:30] for trial in zoo_files.trial_names(members)}
-    return zoo_files.renamed(members, lambda name: "/".join(short.get(part, part[:40]) for part in name.split("/")))
+    return zoo_files.renamed(members, lambda name: "/".join(short.get(part, part[:20]) for part in name.split("/")))
 
 
 @functools.cache

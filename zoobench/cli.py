@@ -276,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a TOML file")
     sub.add_argument("--out", help="folder to write (default: the recipe's name, in this folder)")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    sub.add_argument("--n-jobs", type=int, help="models trained side by side (default: joblib's own)")
+    sub.add_argument("--n-jobs", type=int, help="chunks of sixteen models trained at once (default: 1)")
     sub.add_argument("--start-afresh", action="store_true", help="train again what an earlier run has finished")
     sub.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
 

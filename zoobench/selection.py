@@ -149,8 +149,8 @@ def property_columns(properties: pd.DataFrame, wanted: str | Sequence[str], *, n
     for column in names:
         if column not in available:
             close = difflib.get_close_matches(str(column), available, n=3)
-            hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-            raise ValueError(f"zoo {name!r} has no property {column!r}{hint} It has {', '.join(available)}.")
+            hint = f"did you mean {' or '.join(repr(c) for c in close)}? It" if close else "it"
+            raise ValueError(f"zoo {name!r} has no property {column!r}; {hint} has {', '.join(available)}")
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import re
 import threading
 import time
 from collections.abc import Container, Mapping
@@ -26,6 +27,9 @@ MAX_WAIT = 3600.0
 
 #: What a connection that breaks in the middle of an answer raises, with and without requests round it.
 BROKEN = (urllib3.exceptions.HTTPError, requests.RequestException, ConnectionError, TimeoutError)
+
+#: urllib3 names its own object before it says what was wrong.
+_CONNECTION = re.compile(r"^HTTPS?Connection(Pool)?\([^)]*\): ")
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
@@ -266,5 +270,5 @@ def _reason(error: Exception) -> str:
         if not isinstance(deeper, Exception):
             break
         inner = deeper
-    text = str(inner).strip() or type(inner).__name__
+    text = _CONNECTION.sub("", str(inner).strip()) or type(inner).__name__
     return text if len(text) <= 200 else text[:200] + "..."

@@ -142,15 +142,15 @@ class _Fetch:
     def _downloader(self, source: RemoteFile) -> Any:
         def download(url: str, output_file: str, pooch: Any) -> None:
             part = part_path(self.work, source)
-            with tqdm(
-                desc=self.target.name, unit="B", unit_scale=True, dynamic_ncols=True, disable=not self.progress
-            ) as bar:
+            with ExitStack() as stack:
+                bars: list[Any] = []
 
                 def report(done: int, total: int | None) -> None:
-                    bar.total = total
-                    if bar.n > done or not bar.n:
-                        bar.initial = done  # what was here before says nothing about the speed
-                    bar.update(done - bar.n)
+                    if not bars:  # not before the host has answered: an error needs no bar above it
+                        options = {"unit": "B", "unit_scale": True, "dynamic_ncols": True, "disable": not self.progress}
+                        bars.append(stack.enter_context(tqdm(desc=source.name, total=total, initial=done, **options)))
+                    bars[0].total = total
+                    bars[0].update(done - bars[0].n)
 
                 transfer(source, part, self.client, report)
             os.unlink(output_file)

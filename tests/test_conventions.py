@@ -27,7 +27,7 @@ LAYERS = (
     {"datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
     {"contents", "network", "selection", "zoo"},
     {"datasets_registry", "download", "loading", "readers", "store", "weightfile"},
-    {"acquire", "estimators", "fetch", "generators", "origins"},
+    {"acquire", "convert", "estimators", "fetch", "generators", "origins"},
     {"benchmark"},
     {"cli"},
     {"__main__"},

@@ -129,6 +129,8 @@ def test_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     write_zoo(home / "a zoo", sample_contents(2, (1,)))
     (home / "notes.txt").write_text("mine")
+    (home / ".raw" / "a zoo").mkdir(parents=True)
+    (home / "checksums.json").write_text("{}")
     clear_data_home(home)
     assert [f.name for f in home.iterdir()] == ["notes.txt"]
     clear_data_home(tmp_path / "nothing there")

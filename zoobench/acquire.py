@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from zoobench.contents import ZooContents
+from zoobench.convert import convert
+from zoobench.datahome import CHECKSUMS, RAW
 from zoobench.datasets_registry.cards import Card
 from zoobench.datasets_registry.sources import DirectorySource, Source
 from zoobench.download.checksums import ChecksumLock
@@ -21,16 +19,10 @@ from zoobench.download.disk import human, one_at_a_time
 from zoobench.download.remote import DownloadError, NoSpaceError, OfflineError
 from zoobench.errors import ZooFormatError
 from zoobench.origins import Desk, Hosts, Plan, plan
-from zoobench.readers import read_foreign
-from zoobench.store import is_zoo, read_index, read_zoo, write_zoo
+from zoobench.store import is_zoo, read_index
 
 #: Where the published files are; replaced in tests, whose files lie on this machine.
 HOSTS = Hosts()
-
-#: Folder of what is being fetched, in the data folder.
-_DESK = ".raw"
-
-_LOCK_FILE = "checksums.json"
 
 
 def missing_epochs(card: Card, folder: Path, epochs: str | tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -129,7 +121,7 @@ def preview(card: Card, folder: Path, epochs: tuple[int, ...] | None, *, n_retri
 def _desk(card: Card, folder: Path, n_retries: int, delay: float, *, progress: bool) -> Iterator[Desk]:
     """Room for the raw files of one zoo, for one process at a time."""
     home = folder.parent
-    raw = home / _DESK / card.name
+    raw = home / RAW / card.name
     try:
         raw.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,11 +129,11 @@ def _desk(card: Card, folder: Path, n_retries: int, delay: float, *, progress: b
             f"cannot write to the data folder {home} ({error.strerror}); name another one in ZOOBENCH_DATA"
         ) from error
     with (
-        one_at_a_time(home / _DESK / f"{card.name}.lock", f"fetching {card.name}"),
+        one_at_a_time(home / RAW / f"{card.name}.lock", f"fetching {card.name}"),
         Client(n_retries=n_retries, delay=delay) as client,
     ):
         raw.mkdir(parents=True, exist_ok=True)  # whoever had the lock before may have cleared up
-        yield Desk(card, raw, ChecksumLock(home / _LOCK_FILE), client, progress, HOSTS)
+        yield Desk(card, raw, ChecksumLock(home / CHECKSUMS), client, progress, HOSTS)
 
 
 def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[Exception]) -> Iterator[Plan]:
@@ -192,45 +184,18 @@ def _failure(card: Card, folder: Path, problems: Sequence[Exception]) -> Downloa
 
 def _convert(card: Card, folder: Path, raw: Path, epochs: Sequence[int] | None, source: Source) -> None:
     """Bring raw files into the zoo format, beside what the zoo has already."""
-    contents = read_foreign(raw, epochs=epochs)
-    contents.name, contents.card = card.name, card.to_dict()
-    contents.filenames = []
-    if card.n_weights is not None and contents.layout.n_weights != card.n_weights:
-        raise ZooFormatError(
-            f"{source.address} has networks of {contents.layout.n_weights} weights, but those of {card.name} have "
-            f"{card.n_weights}"
-        )
-    known = None if epochs is None else sorted(epochs)
-    if is_zoo(folder):
-        before = read_zoo(folder)
-        contents = _joined(before, contents)
-        known = None if known is None else sorted({*known, *before.provenance["epochs"]})
-    provenance = contents.provenance | {"address": source.address, "epochs": known}
-    write_zoo(folder, replace(contents, provenance=provenance))
+    known = None if epochs is None else set(epochs)
+    if known is not None and is_zoo(folder):
+        known |= set(read_index(folder)["provenance"]["epochs"])
 
+    def finish(contents: ZooContents) -> ZooContents:
+        if card.n_weights is not None and contents.layout.n_weights != card.n_weights:
+            raise ZooFormatError(
+                f"{source.address} has networks of {contents.layout.n_weights} weights, but those of {card.name} have "
+                f"{card.n_weights}"
+            )
+        origin = {"address": source.address, "epochs": None if known is None else sorted(known)}
+        provenance = contents.provenance | origin
+        return replace(contents, name=card.name, card=card.to_dict(), filenames=[], provenance=provenance)
 
-def _joined(before: ZooContents, more: ZooContents) -> ZooContents:
-    """The states of two parts of one zoo; of states that both have, those that were there before."""
-    key = ["model", "epoch"]
-    old = pd.MultiIndex.from_frame(before.properties[key].astype({"model": str}))
-    new = pd.MultiIndex.from_frame(more.properties[key].astype({"model": str}))
-    fresh = ~new.isin(old)
-    table = pd.concat([_plain(before.properties), _plain(more.properties[fresh])], ignore_index=True)
-    names = sorted(table["model"].unique())
-    table["model"] = pd.Categorical(table["model"], categories=names)
-    return replace(
-        before,
-        properties=table,
-        weights=np.concatenate([before.weights, more.weights[fresh]]),
-        peaks=None,
-        provenance=before.provenance | {"left_out": _summed(before.left_out, more.left_out)},
-    )
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    names = [name for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)]
-    return table.astype(dict.fromkeys(names, "object"))
-
-
-def _summed(first: dict[str, int], second: dict[str, int]) -> dict[str, Any]:
-    return {reason: first.get(reason, 0) + second.get(reason, 0) for reason in {**first, **second}}
+    convert(raw, folder, epochs=None if epochs is None else tuple(epochs), finish=finish, add=True)

@@ -136,13 +136,24 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from zoobench.loading import load_zoo
-    from zoobench.store import save_zoo
+    from zoobench.convert import convert
+    from zoobench.selection import normalise_epochs
 
-    out = Path(arguments.out)
-    zoo = load_zoo(arguments.source, epochs=arguments.epochs, properties="epoch", drop_nan=False)
-    save_zoo(zoo, out)
-    print(f"{out}: {len(zoo.properties)} states of {zoo.properties['model'].nunique()} models")
+    source = Path(arguments.source)
+    if not source.exists():
+        raise FileNotFoundError(f"there is no file or folder {source}; check the path")
+    epochs = normalise_epochs(arguments.epochs)
+    left_out: dict[str, int] = {}
+    written = convert(source, arguments.out, epochs=epochs, finish=lambda contents: _noted(contents, left_out))
+    table = written.properties
+    print(f"{arguments.out}: {len(table)} states of {table['model'].nunique()} models")
+    for reason, count in left_out.items():
+        print(f"left out: {count} {reason}")
+
+
+def _noted(contents: Any, left_out: dict[str, int]) -> Any:
+    left_out.update(contents.left_out)
+    return contents
 
 
 def _generate(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 #: Names the data folder where no argument does.
 ENVIRONMENT_VARIABLE = "ZOOBENCH_DATA"
 
+#: In the data folder: what is being fetched, and the checksums of files whose publisher gives none.
+RAW, CHECKSUMS = ".raw", "checksums.json"
+
 
 def get_data_home(data_home: str | os.PathLike[str] | None = None) -> Path:
     """The folder that fetched zoos are kept in.
@@ -56,7 +59,8 @@ def clear_data_home(data_home: str | os.PathLike[str] | None = None) -> None:
     home = get_data_home(data_home)
     if home.is_dir():
         for folder in home.iterdir():
-            if (folder / "zoo.json").is_file():
+            if (folder / "zoo.json").is_file() or folder.name == RAW:
                 shutil.rmtree(folder)
+        (home / CHECKSUMS).unlink(missing_ok=True)
         if not any(home.iterdir()):
             home.rmdir()

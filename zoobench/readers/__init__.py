@@ -19,6 +19,7 @@ from zoobench.readers.choice import EpochChoice
 from zoobench.readers.dataset_pt import read_dataset
 from zoobench.readers.experiment import read_experiment
 from zoobench.readers.naming import naming
+from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.tarstream import BLOCK, decompressor_of, is_tar_header
 from zoobench.readers.torchfile import is_torch_file
 from zoobench.readers.zipdir import ZipDirectory
@@ -72,7 +73,11 @@ def detect(path: str | PathLike[str]) -> Literal["experiment", "dataset_pt"]:
 
 
 def read_foreign(
-    path: str | PathLike[str], *, epochs: Epochs = None, keep_model: Callable[[str], bool] | None = None
+    path: str | PathLike[str],
+    *,
+    epochs: Epochs = None,
+    keep_model: Callable[[str], bool] | None = None,
+    room: Room = MEMORY,
 ) -> ZooContents:
     """Read a zoo in one of the published formats, told apart by content.
 
@@ -86,6 +91,8 @@ def read_foreign(
     keep_model : callable, optional
         Says by a model's name whether to read it; by default all are read. What is not asked for is not read, but in
         compressed tars, which have to be inflated as a whole.
+    room : Room
+        Where the weights go; by default into memory.
 
     Returns
     -------
@@ -118,23 +125,26 @@ def read_foreign(
     choice = EpochChoice(epochs)
     kind = detect(path)
     with naming(path):
-        contents = _read(path, kind, choice, keep_model)
+        contents = _read(path, kind, choice, keep_model, room)
     contents.filenames = [str(path)]
     return contents
 
 
-def _read(path: Path, kind: str, choice: EpochChoice, keep_model: Callable[[str], bool] | None) -> ZooContents:
+def _read(
+    path: Path, kind: str, choice: EpochChoice, keep_model: Callable[[str], bool] | None, room: Room
+) -> ZooContents:
     if path.is_dir():
-        return read_experiment(FolderArchive(path), path.resolve().name, choice=choice, keep_model=keep_model)
+        archive = FolderArchive(path)
+        return read_experiment(archive, path.resolve().name, choice=choice, keep_model=keep_model, room=room)
     head = _head(path)
     if head.startswith(b"PK"):
         directory = ZipDirectory(_mapped(path))
         if kind == "dataset_pt":
-            return read_dataset(directory, path.stem, choice=choice, keep_model=keep_model)
-        return read_experiment(ZipArchive(directory), path.stem, choice=choice, keep_model=keep_model)
-    with TarArchive(path, decompressor_of(head)) as archive:
+            return read_dataset(directory, path.stem, choice=choice, keep_model=keep_model, room=room)
+        return read_experiment(ZipArchive(directory), path.stem, choice=choice, keep_model=keep_model, room=room)
+    with TarArchive(path, decompressor_of(head)) as tar:
         name = path.name.partition(".t")[0]
-        return read_experiment(archive, name, choice=choice, keep_model=keep_model)
+        return read_experiment(tar, name, choice=choice, keep_model=keep_model, room=room)
 
 
 def _head(path: Path) -> bytes:

@@ -16,6 +16,7 @@ from zoobench.readers.checkpoint import Structure
 from zoobench.readers.choice import EpochChoice
 from zoobench.readers.frame import column, property_frame
 from zoobench.readers.results import measurement, number
+from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.samples import Sample, read_samples, shapes_of
 from zoobench.readers.tensors import Tensor
 from zoobench.readers.torchfile import TorchFile
@@ -29,7 +30,12 @@ _LAST_EPOCH = np.iinfo(np.int32).max
 
 
 def read_dataset(
-    directory: ZipDirectory, name: str, *, choice: EpochChoice, keep_model: Callable[[str], bool] | None = None
+    directory: ZipDirectory,
+    name: str,
+    *,
+    choice: EpochChoice,
+    keep_model: Callable[[str], bool] | None = None,
+    room: Room = MEMORY,
 ) -> ZooContents:
     """A preprocessed zoo.
 
@@ -43,6 +49,8 @@ def read_dataset(
         Which epochs to read.
     keep_model : callable, optional
         Says by a model's name whether to read it; by default all are.
+    room : Room
+        Where the weights go.
 
     Returns
     -------
@@ -76,7 +84,7 @@ def read_dataset(
     columns = _columns(parts, rows)
     return ZooContents(
         name=name,
-        weights=read_samples(file, chosen),
+        weights=read_samples(file, chosen, room),
         properties=property_frame(models, codes[rows], epochs[rows], columns, splits[rows]),
         layout=_layout(chosen[0], parts[0].layers),
         provenance={"source": "preprocessed .pt", "left_out": {}},

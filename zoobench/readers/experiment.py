@@ -18,6 +18,7 @@ from zoobench.readers.choice import EpochChoice
 from zoobench.readers.frame import column, property_frame
 from zoobench.readers.naming import naming, shortened
 from zoobench.readers.results import RESULT_KEYS, TrialNotes
+from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.states import States
 
 #: What makes sense, in bytes: a result line has about 1.3 kB, and the largest published networks 45 MB.
@@ -53,7 +54,12 @@ class _Broken(NamedTuple):
 
 
 def read_experiment(
-    archive: Archive, name: str, *, choice: EpochChoice, keep_model: KeepModel | None = None
+    archive: Archive,
+    name: str,
+    *,
+    choice: EpochChoice,
+    keep_model: KeepModel | None = None,
+    room: Room = MEMORY,
 ) -> ZooContents:
     """A raw zoo.
 
@@ -67,6 +73,8 @@ def read_experiment(
         Which epochs to read.
     keep_model : callable, optional
         Says by a model's name whether to read it; by default all are.
+    room : Room
+        Where the weights go.
 
     Returns
     -------
@@ -83,7 +91,7 @@ def read_experiment(
     ValueError
         If an epoch is asked for that no model has, or ``keep_model`` keeps none.
     """
-    experiment = _Experiment(choice, keep_model)
+    experiment = _Experiment(choice, keep_model, room)
     places = experiment.places(archive.members())
     if not archive.streamed:
         places = iter(experiment.plan(list(places)))
@@ -96,7 +104,7 @@ def read_experiment(
 class _Experiment:
     """An experiment as far as its members have been seen."""
 
-    def __init__(self, choice: EpochChoice, keep_model: KeepModel | None) -> None:
+    def __init__(self, choice: EpochChoice, keep_model: KeepModel | None, room: Room) -> None:
         self._choice = choice
         self._keep_model = keep_model
         self._kept: dict[str, bool] = {}
@@ -105,7 +113,7 @@ class _Experiment:
         self._found: dict[str, set[int]] = defaultdict(set)
         self._broken: list[_Broken] = []
         self._reader = CheckpointReader()
-        self._states = States(last_only=choice.last)
+        self._states = States(last_only=choice.last, room=room)
 
     def places(self, members: Iterable[Member]) -> Iterator[_Place]:
         """Those members that say something about a model that is kept."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoobench.errors import ZooFormatError
+from zoobench.readers.room import MEMORY, Room
 
 _GROWTH = 1 << 26
 
@@ -21,6 +21,8 @@ class WeightRows:
     expected : int
         How many rows will come at most, 0 if that is unknown: then the matrix grows by 64 MB at a time, which the
         operating system does by moving page tables, not by copying.
+    room : Room
+        Where the matrix goes.
 
     Raises
     ------
@@ -28,10 +30,11 @@ class WeightRows:
         If so many do not fit into memory.
     """
 
-    def __init__(self, n_weights: int, expected: int = 0) -> None:
+    def __init__(self, n_weights: int, expected: int = 0, room: Room = MEMORY) -> None:
+        self._room = room
         self._n_weights = n_weights
         self._n_rows = 0
-        self._matrix = empty_rows(expected, n_weights)
+        self._matrix = room.matrix(expected, n_weights)
         self._bytes = as_bytes(self._matrix)
 
     def append(self, pieces: Sequence[memoryview]) -> int:
@@ -59,10 +62,7 @@ class WeightRows:
 
     def _resize(self, n_rows: int) -> None:
         self._bytes.release()
-        try:
-            self._matrix.resize((n_rows, self._n_weights), refcheck=False)
-        except (MemoryError, ValueError):
-            raise _too_large(n_rows, self._n_weights) from None
+        self._matrix = self._room.resized(self._matrix, n_rows)
         self._bytes = as_bytes(self._matrix)
 
 
@@ -70,14 +70,6 @@ def as_bytes(weights: np.ndarray) -> memoryview:
     """The bytes of a contiguous array, to be read or written in place."""
     # A view without elements cannot be cast.
     return memoryview(weights.reshape(-1).data).cast("B") if weights.size else memoryview(b"")
-
-
-def empty_rows(n_rows: int, n_weights: int) -> np.ndarray:
-    """Room for that many rows; ZooFormatError if they do not fit into memory."""
-    try:
-        return np.empty((n_rows, n_weights), np.float32)
-    except (MemoryError, ValueError):
-        raise _too_large(n_rows, n_weights) from None
 
 
 def _permute(matrix: np.ndarray, order: np.ndarray) -> None:
@@ -92,10 +84,3 @@ def _permute(matrix: np.ndarray, order: np.ndarray) -> None:
             sources[row], row = row, sources[row]
         matrix[row] = held
         sources[row] = row
-
-
-def _too_large(n_rows: int, n_weights: int) -> ZooFormatError:
-    return ZooFormatError(
-        f"{n_rows} states of {n_weights} weights need {4 * n_rows * n_weights / 1e9:.1f} GB, more memory than there "
-        "is; ask for fewer epochs or models"
-    )

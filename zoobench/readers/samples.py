@@ -10,7 +10,8 @@ import numpy as np
 
 from zoobench.errors import ZooFormatError
 from zoobench.readers.blocks import Block, Template
-from zoobench.readers.rows import as_bytes, empty_rows
+from zoobench.readers.room import MEMORY, Room
+from zoobench.readers.rows import as_bytes
 from zoobench.readers.tensors import Tensor, join_tensors
 from zoobench.readers.torchfile import TorchFile
 from zoobench.readers.unpickle import Record
@@ -33,7 +34,7 @@ def shapes_of(sample: Sample) -> list[tuple[int, ...]]:
     raise ZooFormatError("is damaged: a sample is neither a state_dict nor a weight vector")
 
 
-def read_samples(file: TorchFile, samples: Sequence[Sample]) -> np.ndarray:
+def read_samples(file: TorchFile, samples: Sequence[Sample], room: Room = MEMORY) -> np.ndarray:
     """Weights of samples of one shape.
 
     Parameters
@@ -42,6 +43,8 @@ def read_samples(file: TorchFile, samples: Sequence[Sample]) -> np.ndarray:
         Where their numbers are.
     samples : sequence
         In the order of the rows; not empty.
+    room : Room
+        Where they go.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def read_samples(file: TorchFile, samples: Sequence[Sample]) -> np.ndarray:
     n_weights = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
     if not n_weights:
         raise ZooFormatError("has samples without weights")
-    weights = empty_rows(len(samples), n_weights)
+    weights = room.matrix(len(samples), n_weights)
     blocks: dict[Template, list[tuple[int, int]]] = defaultdict(list)
     vectors: list[tuple[int, Tensor]] = []
     for row, sample in enumerate(samples):

@@ -7,6 +7,7 @@ import numpy as np
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.readers.checkpoint import Checkpoint, Structure
+from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.rows import WeightRows
 
 
@@ -17,9 +18,12 @@ class States:
     ----------
     last_only : bool
         Keep of each model only the checkpoint of the highest epoch that comes.
+    room : Room
+        Where the matrix goes.
     """
 
-    def __init__(self, *, last_only: bool) -> None:
+    def __init__(self, *, last_only: bool, room: Room = MEMORY) -> None:
+        self._room = room
         self.expected = 0
         self._last_only = last_only
         self._rows: WeightRows | None = None
@@ -46,7 +50,7 @@ class States:
         """
         structure = checkpoint.structure
         if self._rows is None:
-            self._rows = WeightRows(structure.n_weights, self.expected)
+            self._rows = WeightRows(structure.n_weights, self.expected, self._room)
         elif structure is not self._structures[-1] and structure.shapes != self._structures[-1].shapes:
             raise ZooFormatError(
                 f"its {structure.n_weights} weights have shapes {structure.shapes}, but the zoo's other checkpoints "

@@ -107,6 +107,7 @@ class _AdamState:
         self._first, self._second, self._scratch = (np.zeros_like(weight) for _ in range(3))
         self._n_steps = 0
 
+    @np.errstate(over="ignore", invalid="ignore")  # features of diverged models overflow, and then say nothing
     def step(self) -> None:
         gradient, first, second, scratch = self.gradient, self._first, self._second, self._scratch
         self._n_steps += 1

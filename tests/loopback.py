@@ -41,6 +41,8 @@ class Fault:
         Say that the body has so many bytes.
     times
         How many requests it happens to.
+    behind
+        Answer only when this path has been asked for as well.
     """
 
     status: int | None = None
@@ -50,6 +52,7 @@ class Fault:
     hold_after: int | None = None
     announce: int | None = None
     times: int = 1
+    behind: str | None = None
 
 
 @dataclass
@@ -206,6 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
         seen = Seen(path, dict(self.headers), connection=self.client_address[1], time=time.monotonic())
         host.note(seen)
         fault = host.next_fault(path)
+        if fault.behind is not None:
+            deadline = time.monotonic() + 30
+            while not host.requests(fault.behind) and time.monotonic() < deadline:
+                time.sleep(0.01)
         status, headers, body = self._answer(host, path, fault)
         length = len(body) if fault.announce is None else fault.announce
         seen.status = status

@@ -182,7 +182,8 @@ def test_an_error_ends_the_waits_of_other_threads(
 ) -> None:
     """When one file is lost, nobody sits out the pause that another one was told to make; a long one is announced."""
     wanted = files(host, checksum=True)[:4]
-    host.fail(wanted[waiting].name, Fault(status=503, headers={"Retry-After": "3000"}))
+    # Only when both have been asked for: the pause holds back every request that has not been sent.
+    host.fail(wanted[waiting].name, Fault(status=503, headers={"Retry-After": "3000"}, behind=wanted[lost].name))
     host.add(wanted[lost].name, b"another content")
     host.fail(wanted[lost].name, Fault(hold_after=10))
     errors: list[BaseException] = []
@@ -196,7 +197,9 @@ def test_an_error_ends_the_waits_of_other_threads(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    deadline = time.monotonic() + 30
     while not (host.requests(wanted[waiting].name) and host.requests(wanted[lost].name)):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.2)  # it has been told to wait, and does
     host.release.set()

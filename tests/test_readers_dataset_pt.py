@@ -176,6 +176,18 @@ def test_state_dicts_of_every_make(tmp_path: Path, parts: Parts, variant: str, p
     assert contents.layout == WeightLayout.from_architecture("cnn_s")
 
 
+def test_names_are_those_of_the_state(tmp_path: Path, parts: Parts) -> None:
+    """States that differ in nothing but names that the pickle remembers from before keep their own."""
+    for part, attributes in parts.items():
+        names = [f"{part}.{i}" for i in range(3)]
+        shapes = [list(state.values())[1:4] for state in attributes["data_in"]]
+        attributes["data_in"] = [OrderedDict(zip(names, tensors, strict=True)) for tensors in shapes]
+    parts["valset"]["epochs"][3] = 0
+    contents = read_foreign(zoo_files.write_preprocessed(tmp_path / "zoo.pt", parts))
+    zoo_files.assert_weights(contents, expected_vectors(parts))
+    assert [tensor.name for tensor in contents.layout.tensors] == ["valset.0", "valset.1", "valset.2"]
+
+
 def test_a_million_digits_do_not_matter(tmp_path: Path, parts: Parts) -> None:
     """Numbers of storages grow from one digit to four while the file goes on: each state gets its own."""
     for attributes in parts.values():

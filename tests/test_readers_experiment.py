@@ -199,6 +199,18 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["zip", "tar.gz", "folder"])
+def test_damage_before_the_last_state_does_not_matter(tmp_path: Path, form: str) -> None:
+    """Whether or not a form lets earlier checkpoints be passed over, they are not counted as left out."""
+    members = zoo_files.experiment(n_models=2)
+    for name in members:
+        if name.endswith(("checkpoint_000000/checkpoints", "checkpoint_000005/checkpoints")):
+            members[name] = b"PK broken"
+    contents = read(tmp_path, members, form, epochs="last")
+    assert [epoch for _, epoch in zoo_files.states_of(contents)] == [10, 10]
+    assert contents.left_out == {}
+
+
+@pytest.mark.parametrize("form", ["zip", "tar.gz", "folder"])
 def test_the_last_state_is_the_last_that_can_be_read(tmp_path: Path, form: str) -> None:
     """Where a killed run left half a checkpoint, the one before is the last, and the half one is counted."""
     members = zoo_files.experiment(n_models=2)
@@ -254,10 +266,10 @@ def test_missing_checkpoints_are_counted(tmp_path: Path, form: str) -> None:
     for epoch in (1, 5, 10):
         killed = without(killed, first, f"checkpoint_{epoch:06d}")
     contents = read(tmp_path, killed, form)
-    assert contents.left_out == {"missing checkpoint": 4}
+    assert contents.left_out == {"whose checkpoint is missing": 4}
     assert len(contents.weights) == 8
     asked = read(tmp_path, killed, form, epochs=[10])
-    assert asked.left_out == {"missing checkpoint": 2}
+    assert asked.left_out == {"whose checkpoint is missing": 2}
 
 
 def test_an_empty_checkpoint_folder_is_a_missing_checkpoint(tmp_path: Path) -> None:
@@ -266,7 +278,7 @@ def test_an_empty_checkpoint_folder_is_a_missing_checkpoint(tmp_path: Path) -> N
     zoo_files.write_folder(tmp_path, members)
     next((tmp_path / zoo_files.SEED_ZIP.stem).glob("*/checkpoint_000010/checkpoints")).unlink()
     contents = read_foreign(tmp_path)
-    assert contents.left_out == {"missing checkpoint": 1}
+    assert contents.left_out == {"whose checkpoint is missing": 1}
     assert len(contents.weights) == 7
 
 
@@ -407,6 +419,8 @@ def test_an_unknown_architecture_keeps_its_names(tmp_path: Path) -> None:
     contents = read(tmp_path, members)
     assert [(t.name, t.shape) for t in contents.layout.tensors] == [(k, tuple(v.shape)) for k, v in state.items()]
     assert zoo_files.same_bits(contents.weights[0], zoo_files.vector(state))
+    parallel = remade(members, lambda state: {f"module.{key}": tensor for key, tensor in state.items()})
+    assert read(tmp_path, parallel).layout == contents.layout
 
 
 @pytest.mark.parametrize(
@@ -420,17 +434,22 @@ def test_other_number_types_become_float32(tmp_path: Path, dtype: torch.dtype) -
     zoo_files.assert_weights(read(tmp_path, members), zoo_files.expected_vectors(members))
 
 
-def test_strides_offsets_shared_storages_and_parameters(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["transposed", "views", "tied", "parameters", "whole storages with more in them"])
+def test_tensors_that_are_no_whole_storages(tmp_path: Path, kind: str) -> None:
     """Transposed tensors, parts of one storage, tied weights and parameters are read as torch reads them."""
 
     def tangled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        whole = torch.cat([tensor.reshape(-1) for tensor in state.values()])
         layout = WeightLayout.from_architecture("cnn_s")
-        views = {tensor.name: whole[tensor.slice].reshape(tensor.shape) for tensor in layout.tensors}
-        linear = views["module_list.9.weight"]
-        views["module_list.9.weight"] = torch.nn.Parameter(linear.t().contiguous().t())
-        views["module_list.11.weight"] = linear[:10, :20]
-        return views
+        if kind == "transposed":
+            return {key: tensor.transpose(0, -1).contiguous().transpose(0, -1) for key, tensor in state.items()}
+        if kind == "parameters":
+            return {key: torch.nn.Parameter(tensor) for key, tensor in state.items()}
+        if kind == "views":
+            whole = torch.cat([tensor.reshape(-1) for tensor in state.values()])
+            return {tensor.name: whole[tensor.slice].reshape(tensor.shape) for tensor in layout.tensors}
+        if kind == "tied":
+            return state | {"module_list.11.weight": state["module_list.9.weight"][:10, :20]}
+        return {key: torch.cat([tensor, tensor])[: len(tensor)] for key, tensor in state.items()}
 
     members = remade(zoo_files.experiment(n_models=2), tangled)
     contents = read(tmp_path, members)

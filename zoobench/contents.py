@@ -11,6 +11,9 @@ import pandas as pd
 
 from zoobench.layout import WeightLayout
 
+#: What a card has to hold to be shown.
+DESCRIBED = ("title", "description", "licence", "citation")
+
 
 @dataclass
 class ZooContents:
@@ -40,6 +43,8 @@ class ZooContents:
         Reason -> number of states that the reader could not give. Whoever loads says it once.
     peaks : ndarray of shape (n_states,), float32, or None
         Largest absolute weight of each state, NaN where a weight is NaN; None where nobody has looked yet.
+    noticed : dict of str to int
+        What else was wrong with the source, and how often: nothing was left out for it.
     """
 
     name: str
@@ -52,6 +57,7 @@ class ZooContents:
     recipe: dict[str, Any] | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     peaks: np.ndarray | None = None
+    noticed: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """The zoo in words, with licence and citation where the registry knows it."""

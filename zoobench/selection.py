@@ -143,9 +143,11 @@ def property_columns(properties: pd.DataFrame, wanted: str | Sequence[str], *, n
     if isinstance(wanted, str) and wanted == "all":
         shown = [c for c in (*MEASURED, *HYPERPARAMETERS) if c in available]
         return [c for c in shown if not (numeric and c in CATEGORICAL)]
+    if not isinstance(wanted, Iterable):
+        raise ValueError(f"properties must be a name, a list of names or 'all', not {wanted!r}")
     names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not names:
-        raise ValueError("properties is empty; name at least one property, or 'all'")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"properties must name at least one property, and none twice, but is {wanted!r}")
     for column in names:
         if column not in available:
             close = difflib.get_close_matches(str(column), available, n=3)
@@ -176,14 +178,16 @@ def largest_weights(weights: np.ndarray) -> np.ndarray:
 
 def check_bound(max_abs_weight: float | None) -> None:
     """Raise ValueError if a bound on weights is no positive number."""
-    if max_abs_weight is not None and not max_abs_weight > 0:
+    if max_abs_weight is None:
+        return
+    if not isinstance(max_abs_weight, numbers.Real) or isinstance(max_abs_weight, bool) or not max_abs_weight > 0:
         raise ValueError(f"max_abs_weight must be a positive number or None, not {max_abs_weight!r}")
 
 
 def usable_states(
     properties: pd.DataFrame, peaks: np.ndarray, max_abs_weight: float | None, drop_nan: bool
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Which states may be used, and how many may not for which reason.
+    """Which states may be used, and how many have something wrong with them.
 
     Parameters
     ----------
@@ -199,22 +203,24 @@ def usable_states(
     Returns
     -------
     keep : ndarray of bool, shape (n_states,)
-    dropped : dict of str to int
-        Reason -> number of states.
+    unusable : dict of str to int
+        What is wrong with them -> number of states that are not finite or were not measured, kept or not.
     """
-    keep, dropped = np.ones(len(peaks), dtype=bool), {}
-    if drop_nan:
-        columns = [c for c in MEASURED if c in properties and c not in IDENTITY]
-        measured = properties[columns].notna().any(axis=1).to_numpy() if columns else keep
-        finite = np.isfinite(peaks)
-        keep = finite & measured
-        dropped = {
-            "with NaN or infinite weights": int((~finite).sum()),
-            "without a result": int((finite & ~measured).sum()),
-        }
+    columns = [c for c in MEASURED if c in properties and c not in IDENTITY]
+    everything = np.ones(len(peaks), dtype=bool)
+    measured = properties[columns].notna().any(axis=1).to_numpy() if columns else everything
+    finite = np.isfinite(peaks)
+    keep = finite & measured if drop_nan else everything
     if max_abs_weight is not None:
         keep &= peaks <= max_abs_weight
-    return keep, dropped
+    named = properties["model"].astype(str).to_numpy()
+    unusable = {}
+    for reason, states in (("with NaN or infinite weights", ~finite), ("without a result", finite & ~measured)):
+        if states.any():
+            first = np.flatnonzero(states)[0]
+            which = f"{named[first]} at epoch {properties['epoch'].iloc[first]}"
+            unusable[f"{reason} (the first is {which})"] = int(states.sum())
+    return keep, unusable
 
 
 def _listed(numbers_: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from zoobench.contents import ZooContents
+from zoobench.contents import DESCRIBED, ZooContents
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.selection import largest_weights
@@ -54,11 +54,14 @@ _FIELDS: dict[str, type | types.UnionType] = {
     "files": dict,
 }
 
+_FILE_FIELDS: dict[str, type] = {"name": str, "sha256": str, "size": int}
+
+#: Columns that every property table has, and the types that a column may have.
+_OWN_COLUMNS = {"model", "epoch"}
+_TYPES = {"category", "float64", "float32", "int64", "int32"}
+
 #: Larger than any zoo.json: a card, a layout and a recipe are a few kilobytes, a deep network's layout a few hundred.
 _MAX_INDEX_BYTES = 1 << 26
-
-
-# -- writing -----------------------------------------------------------------------------------------------------------
 
 
 def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
@@ -90,6 +93,8 @@ def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
     ...     load_zoo(save_zoo(zoo, folder)).data.shape
     (200, 2464)
     """
+    if not hasattr(zoo, "to_contents"):
+        raise TypeError(f"save_zoo writes a Zoo, not {type(zoo).__name__}; make one with Zoo.from_contents")
     return write_zoo(path, zoo.to_contents())
 
 
@@ -217,9 +222,6 @@ def _prepared(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
 def is_zoo(path: str | os.PathLike[str]) -> bool:
     """Whether a folder is a zoo in the zoo format, whole or damaged."""
     return (Path(path) / INDEX).is_file()
@@ -291,8 +293,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The checked content of a folder's ``zoo.json``."""
     path = folder / INDEX
     if not path.is_file():
-        what = "a folder without a zoo.json" if folder.is_dir() else "missing"
-        raise ZooFormatError(f"{folder} is {what}, and a zoo in the zoo format was expected; check the path")
+        what = "a folder without a zoo.json" if folder.is_dir() else "a file" if folder.exists() else "missing"
+        raise ZooFormatError(f"{folder} is {what}, and a folder in the zoo format was expected; check the path")
     if path.stat().st_size > _MAX_INDEX_BYTES:
         raise ZooFormatError(f"{path} has {path.stat().st_size} bytes, more than any zoo.json; restore the file")
     try:
@@ -310,13 +312,17 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     if index.get("checksum") != _checksum(index):
         raise ZooFormatError(f"{path} has been changed since it was written (its checksum differs); restore the file")
-    wrong = [key for key, kind in _FIELDS.items() if not isinstance(index.get(key), kind)]
+    wrong = [key for key, kind in _FIELDS.items() if not _is_a(index.get(key), kind)]
+    wrong += [f"card: {key}" for key in DESCRIBED if index["card"] and not isinstance(index["card"].get(key), str)]
+    table = index.get("properties")
+    if isinstance(table, dict) and not (table.keys() >= _OWN_COLUMNS and set(table.values()) <= _TYPES):
+        wrong.append("properties")
     if wrong:
         raise ZooFormatError(f"{path} lacks a valid {wrong[0]!r}; restore the file")
     for part, pattern in _FILE_NAMES.items():
         entry = index["files"].get(part)
-        known = isinstance(entry, dict) and {"name", "sha256", "size"} <= entry.keys()
-        if not known or not pattern.fullmatch(str(entry["name"])):
+        known = isinstance(entry, dict) and all(_is_a(entry.get(key), kind) for key, kind in _FILE_FIELDS.items())
+        if not known or not pattern.fullmatch(entry["name"]):
             raise ZooFormatError(f"{path} names no valid {part} file; restore the file")
     return index
 
@@ -330,7 +336,10 @@ def _read_parts(folder: Path, index: Mapping[str, Any]) -> ZooContents:
             )
     table = _read_table(folder, index)
     weights = open_weights(folder / index["files"]["weights"]["name"], (index["n_states"], index["n_weights"]))
-    layout = WeightLayout.from_dict(index["layout"])
+    try:
+        layout = WeightLayout.from_dict(index["layout"])
+    except ZooFormatError as error:
+        raise ZooFormatError(f"{folder / INDEX} holds {error}; restore the file") from error
     if len(table) != index["n_states"] or layout.n_weights != index["n_weights"]:
         raise ZooFormatError(
             f"{folder} has {len(table)} rows of properties and a layout of {layout.n_weights} weights, but its weights "
@@ -370,6 +379,10 @@ def _read_table(folder: Path, index: Mapping[str, Any]) -> pd.DataFrame:
         return table[[*index["properties"], _PEAK]]
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise ZooFormatError(f"{path} is no property table of a zoo ({error}); restore the file") from error
+
+
+def _is_a(value: Any, kind: type | types.UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _changed(path: Path, found: str, expected: str) -> ZooFormatError:

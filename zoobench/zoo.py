@@ -104,10 +104,6 @@ class Zoo(Bunch):
         source : ZooSource, optional
             Where the rows can be read again. Without it, a pickle holds the weights.
 
-        Returns
-        -------
-        Zoo
-
         Examples
         --------
         >>> import numpy as np, pandas as pd
@@ -119,7 +115,7 @@ class Zoo(Bunch):
         Zoo(mine: 2 states of 2 models, 3 weights, epoch 1, target test_acc)
         """
         return cls._whole(contents, split, source)._chosen(
-            subset, epochs, properties, max_abs_weight, drop_nan, as_frame, contents.left_out
+            subset, epochs, properties, max_abs_weight, drop_nan, as_frame, contents
         )
 
     @classmethod
@@ -210,7 +206,6 @@ class Zoo(Bunch):
             max_abs_weight,
             drop_nan,
             framed if as_frame is None else as_frame,
-            {},
         )
 
     def _chosen(
@@ -221,14 +216,21 @@ class Zoo(Bunch):
         max_abs_weight: float | None,
         drop_nan: bool,
         as_frame: bool,
-        left_out: Mapping[str, int],
+        read: ZooContents | None = None,
     ) -> Zoo:
-        """The zoo of the rows that the arguments ask for; says once what could not be used."""
-        keep, dropped = self._usable(max_abs_weight, drop_nan)
-        reasons = [f"{count} {reason}" for reason, count in {**left_out, **dropped}.items() if count]
-        if reasons:
-            message = f"zoo {self._name!r}: states left out: {', '.join(reasons)}"
-            warn_user(message)
+        """The zoo of the rows that the arguments ask for; says once, of what was just read, what is wrong with it."""
+        keep, unusable = self._usable(max_abs_weight, drop_nan, look=read is not None)
+        sentences: dict[str, Mapping[str, int]] = {"states left out": unusable if drop_nan else {}}
+        if read is not None:
+            sentences["states left out"] = {**read.left_out, **sentences["states left out"]}
+            sentences |= {"states kept, as asked": {} if drop_nan else unusable, "noticed": read.noticed}
+        said = [
+            f"{what}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+            for what, counts in sentences.items()
+            if any(counts.values())
+        ]
+        if said:
+            warn_user(f"zoo {self._name!r}: {'; '.join(said)}")
         rows = select_rows(self.properties, name=self._name, subset=subset, epochs=normalise_epochs(epochs), keep=keep)
         return self._at(rows, properties, as_frame)
 
@@ -252,10 +254,12 @@ class Zoo(Bunch):
         zoo._set_target(properties, as_frame)
         return zoo
 
-    def _usable(self, max_abs_weight: float | None, drop_nan: bool) -> tuple[np.ndarray | None, dict[str, int]]:
-        """Which rows may be used (None: all), and how many may not for which reason."""
+    def _usable(
+        self, max_abs_weight: float | None, drop_nan: bool, look: bool
+    ) -> tuple[np.ndarray | None, dict[str, int]]:
+        """Which rows may be used (None: all), and how many are not finite or not measured."""
         check_bound(max_abs_weight)
-        if max_abs_weight is None and not drop_nan:
+        if max_abs_weight is None and not drop_nan and not look:
             return None, {}
         if self._peaks is None:
             self._set(_peaks=largest_weights(self._matrix()))
@@ -346,12 +350,7 @@ class Zoo(Bunch):
         return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i))
 
     def to_contents(self) -> ZooContents:
-        """The rows as a writer takes them.
-
-        Returns
-        -------
-        ZooContents
-        """
+        """The rows as a writer takes them."""
         return ZooContents(
             name=self._name,
             weights=self._matrix(),

@@ -136,8 +136,8 @@ class _Instruction(NamedTuple):
 class _Pattern:
     """The pickle of a state_dict with memo indices, storage numbers and the memo of its names left open.
 
-    What else the tensors refer to outside stays as it is, so it means the same wherever the pattern matches. A
-    pickle whose tensors refer to each other, as tied weights do, has no pattern.
+    What else the tensors refer to stays as it is: the memo is one for the whole pickle, so it means the same wherever
+    the pattern matches.
     """
 
     def __init__(self, parts: list[bytes], names: list[str]) -> None:
@@ -166,7 +166,7 @@ class _Pattern:
     def of(cls, raw: bytes, names: list[str], keys: list[str]) -> _Pattern | None:
         """The pattern of a state_dict's pickle, or None."""
         instructions = list(_instructions(raw))
-        own = {item.argument for item in instructions if item.name in _PUTS}
+
         if not instructions or instructions[0].name not in _PUTS:
             return None
         parts: list[bytes] = []
@@ -183,8 +183,7 @@ class _Pattern:
                 if not in_tensors:
                     # The versions of modules, which nobody needs.
                     part = _ANY_GET
-                elif argument in own:
-                    return None
+
                 elif previous == "REDUCE" or n_others == 1:
                     part = _NAME
                     remembered += names[n_keys : n_keys + 1]

@@ -185,6 +185,10 @@ class _Experiment:
                 "left_out": left_out,
             },
             left_out=left_out,
+            noticed={
+                "truncated or garbled result lines": sum(note.n_garbled for note in notes),
+                "models without params.json": sum(note.hyperparameters is None for note in notes),
+            },
         )
 
     def _keeps(self, trial: str) -> bool:
@@ -219,7 +223,7 @@ class _Experiment:
             expected = self._choice.asked or frozenset[int]().union(*self._found.values())
             missing = sum(len(expected - self._found[model]) for model in models)
         if missing:
-            counts["missing checkpoint"] = missing
+            counts["whose checkpoint is missing"] = missing
         return dict(counts)
 
     def _nothing_found(self) -> ValueError:

@@ -91,7 +91,8 @@ def make_zoo(
         engine = _engine_for(device)
         trained = dict(_train(recipe, recipe.models(), device, engine, n_jobs))
         return Zoo.from_contents(_contents(recipe, [trained[model.name] for model in recipe.models()], device, engine))
-    folder = Path(out)
+    # Absolute, because workers may have been started elsewhere.
+    folder = Path(out).absolute()
     with training_into(folder):
         if is_zoo(folder):
             if read_index(folder)["recipe"] != recipe.to_dict():

@@ -152,8 +152,13 @@ def test_interrupt_is_no_traceback(tmp_path: Path) -> None:
     recipe.write_text(
         'dataset = "digits"\narchitecture = "cnn_s"\nseeds = [1, 2, 3, 4]\nn_epochs = 200\nbatch_size = 10\n'
     )
+    # Whoever runs the tests in the background may have told them, and so their children, to ignore Ctrl-C.
+    script = (
+        "import signal, sys; from zoobench.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoobench", "generate", str(recipe), "--out", str(tmp_path / "zoo")],
+        [sys.executable, "-c", script, "generate", str(recipe), "--out", str(tmp_path / "zoo")],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 90

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -463,6 +464,24 @@ def test_every_pickle_protocol_of_torch(tmp_path: Path, protocol: int) -> None:
     members = zoo_files.experiment(n_models=1)
     newer = remade(members, dict, pickle_protocol=protocol)
     zoo_files.assert_weights(read(tmp_path, newer), zoo_files.expected_vectors(members))
+
+
+def test_storages_named_by_their_address(tmp_path: Path) -> None:
+    """Older versions of torch named storages by where they lay in memory: other names, in another order, each time."""
+    members = zoo_files.experiment(n_models=1)
+    expected = zoo_files.expected_vectors(members)
+    rng = np.random.default_rng(0)
+    for name in [name for name in members if name.endswith("/checkpoints")]:
+        keys = {f"{key}".encode(): b"%d" % rng.integers(10**13, 10**14) for key in range(10)}
+        with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
+            records = {entry.split("/", 1)[1]: archive.read(entry) for entry in archive.namelist()}
+        pickle = records.pop("data.pkl")
+        for old, new in keys.items():
+            pickle = pickle.replace(b"X\x01\0\0\0" + old, b"X\x0e\0\0\0" + new)
+            records[f"data/{new.decode()}"] = records.pop(f"data/{old.decode()}")
+        content = {f"archive/{key}": records[key] for key in sorted(records)} | {"archive/data.pkl": pickle}
+        members[name] = zoo_files.write_zip(tmp_path / "checkpoint", content, zipfile.ZIP_STORED).read_bytes()
+    zoo_files.assert_weights(read(tmp_path, members), expected)
 
 
 def test_packed_records_inside_a_checkpoint(tmp_path: Path) -> None:

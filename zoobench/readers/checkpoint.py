@@ -13,16 +13,17 @@ import numpy as np
 
 from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.layout import WeightLayout
+from zoobench.readers.admitted import Record
 from zoobench.readers.rows import as_bytes
 from zoobench.readers.tensors import Tensor, join_tensors
 from zoobench.readers.torchfile import TorchFile
-from zoobench.readers.unpickle import Record
 from zoobench.readers.zipdir import MAX_RATIO, ZipDirectory
 
 _DESCRIPTOR = b"PK\x07\x08"
 _RECORD_SIZE, _CRC_IN_RECORD, _CRC_IN_HEADER = 46, 16, 14
 _HAS_DESCRIPTOR = 0x8
-_MAX_TEMPLATES = 64
+#: Each is compared with every checkpoint of its length. A zoo has one or two kinds of checkpoints.
+_MAX_TEMPLATES = 8
 
 
 class Structure:

@@ -11,6 +11,7 @@ from zoobench.contents import ZooContents
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.properties import CANONICAL, MEASURED, canonical_name
+from zoobench.readers.admitted import Attributes, Record
 from zoobench.readers.blocks import Block, StateBlocks
 from zoobench.readers.checkpoint import Structure
 from zoobench.readers.choice import EpochChoice
@@ -20,7 +21,6 @@ from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.samples import Sample, read_samples, shapes_of
 from zoobench.readers.tensors import Tensor
 from zoobench.readers.torchfile import TorchFile
-from zoobench.readers.unpickle import Attributes, Record
 from zoobench.readers.zipdir import ZipDirectory
 
 _PARTS = ("trainset", "valset", "testset")

@@ -215,7 +215,7 @@ class _Experiment:
         broken = [item for item in sorted(self._broken) if self._states.last_epoch(item.trial) < item.epoch]
         first = {item.reason: item.name for item in reversed(broken)}
         for item in broken:
-            counts[f"damaged checkpoint: it {item.reason} (the first is {shortened(first[item.reason])})"] += 1
+            counts[f"whose checkpoint {item.reason} (the first is {shortened(first[item.reason])})"] += 1
         if self._choice.last:
             missing = sum(not self._found[model] for model in models)
         else:

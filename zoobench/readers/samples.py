@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoobench.errors import ZooFormatError
+from zoobench.readers.admitted import Record
 from zoobench.readers.blocks import Block, Template
 from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.rows import as_bytes
 from zoobench.readers.tensors import Tensor, join_tensors
 from zoobench.readers.torchfile import TorchFile
-from zoobench.readers.unpickle import Record
 
 #: A state_dict that looked like another, one that did not, or a weight vector.
 Sample = Block | Record | Tensor

@@ -86,7 +86,7 @@ class TarStream:
         long_name: str | None = None
         while any(header := self._read(BLOCK)):
             if not is_tar_header(header):
-                raise ZooFormatError("the tar is damaged: a member's header fails its checksum")
+                raise ZooFormatError("is a damaged tar: a member's header fails its checksum")
             size, kind = _number(header[124:136]), header[156:157]
             if kind in (_LONG_NAME, _PAX_NAME, *_IGNORED_HEADERS):
                 content = self._extended_header(size)
@@ -123,7 +123,7 @@ class TarStream:
             content = self._file.read(size)
         self._position += len(content)
         if len(content) < size:
-            raise ZooFormatError("the tar is truncated: it ends before its end marker; fetch it again")
+            raise ZooFormatError("is a truncated tar: it ends before its end marker; fetch it again")
         if not self._plain and self._position > max(_UNSUSPICIOUS_BYTES, _MAX_RATIO * self._length):
             raise UnsafeFileError(f"is a decompression bomb: {self._length} bytes that inflate without end")
         return content
@@ -134,13 +134,13 @@ class TarStream:
                 self._read(min(position - self._position, _CHUNK))
             return
         if position > self._length:
-            raise ZooFormatError("the tar is truncated: it ends inside a member; fetch it again")
+            raise ZooFormatError("is a truncated tar: it ends inside a member; fetch it again")
         self._file.seek(position)
         self._position = position
 
     def _extended_header(self, size: int) -> bytes:
         if size > _LONGEST_EXTENDED_HEADER:
-            raise ZooFormatError(f"the tar has a name of {size} bytes; the longest that makes sense has 64 kB")
+            raise ZooFormatError(f"has a name of {size} bytes; the longest that makes sense has 64 kB")
         return self._read(size + -size % BLOCK)[:size]
 
     def _finish(self) -> None:
@@ -152,7 +152,7 @@ class TarStream:
                 content = self._file.read(_CHUNK)
             if not content:
                 return
-        raise ZooFormatError("the tar is damaged: megabytes follow its end")
+        raise ZooFormatError("is a damaged tar: megabytes follow its end")
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _damage_named() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         text = str(error).rstrip(".") or type(error).__name__
-        raise ZooFormatError(f"the compressed file is truncated or damaged: {text}; fetch it again") from None
+        raise ZooFormatError(f"is truncated or damaged: {text}; fetch it again") from None
 
 
 def _number(field: bytes) -> int:
@@ -173,7 +173,7 @@ def _number(field: bytes) -> int:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     digits = field.split(b"\0", 1)[0].strip()
     if digits.strip(b"01234567"):
-        raise ZooFormatError("the tar is damaged: a header has a number that is none")
+        raise ZooFormatError("is a damaged tar: a header has a number that is none")
     return int(digits or b"0", 8)
 
 
@@ -181,7 +181,7 @@ def _text(raw: bytes) -> str:
     try:
         return raw.split(b"\0", 1)[0].decode()
     except UnicodeDecodeError:
-        raise ZooFormatError("the tar has a name that is not UTF-8") from None
+        raise ZooFormatError("has a name that is not UTF-8") from None
 
 
 def _short_name(header: bytes) -> str:
@@ -199,9 +199,9 @@ def _pax_path(content: bytes) -> str | None:
         length = int(digits) if digits.isdigit() and space else 0
         key, equals, value = content[position + len(digits) + 1 : position + length].partition(b"=")
         if not equals:
-            raise ZooFormatError("the tar is damaged: an extended header cannot be read")
+            raise ZooFormatError("is a damaged tar: an extended header cannot be read")
         if key == b"size" or key.startswith(b"GNU.sparse"):
-            raise ZooFormatError("the tar has sparse members or members above 8 GB, which no zoo needs")
+            raise ZooFormatError("has sparse members or members above 8 GB, which no zoo needs")
         if key == b"path":
             path = _text(value.removesuffix(b"\n"))
         position += length

@@ -2,8 +2,7 @@
 
 Python's own unpickler can be told which names to admit, but not how much to allocate: a memo index of four bytes
 makes it take gigabytes, and a deeply nested key overflows the stack. So this is a reader of its own, for the few
-instructions that such files need. It knows no names but those below, and each of them stands for an inert record of
-ours: nothing is imported, and nothing that a file names is ever called.
+instructions that such files need. Nothing is imported, and nothing that a file names is ever called.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from zoobench.errors import UnsafeFileError, ZooFormatError
+from zoobench.readers.admitted import NAMES, Admitted, Attributes, OrderedRecord, Record
 from zoobench.readers.blocks import Block, SkippedBlocks, StateBlocks
 from zoobench.readers.naming import shortened
-from zoobench.readers.tensors import STORAGE_TYPES, Storage, Tensor, rebuild_tensor
+from zoobench.readers.tensors import Storage, Tensor
 
 _STOP = pickle.STOP[0]
 _END = 1 << 62
@@ -26,37 +26,6 @@ _LONGEST_NAME = 256
 _LONGEST_INTEGER = 64
 _LARGEST_STORAGE = 1 << 48
 _KEY_TYPES = (str, int, float, bool, type(None))
-
-
-class Record(dict[Any, Any]):
-    """A dictionary of the file; ``start`` is where the pickle goes on behind its creation."""
-
-    __slots__ = ("start",)
-
-    def __init__(self, start: int = -1) -> None:
-        super().__init__()
-        self.start = start
-
-
-class _OrderedRecord(Record):
-    """An ordered dictionary, which can have attributes of its own."""
-
-    __slots__ = ()
-
-
-class Attributes(Record):
-    """An object of the file, as the dictionary of its attributes."""
-
-    __slots__ = ()
-
-
-class _Admitted:
-    """What stands for something that a pickle may call: ``build`` makes our own record of it."""
-
-    __slots__ = ("build",)
-
-    def __init__(self, build: Callable[..., Any]) -> None:
-        self.build = build
 
 
 def load_pickle(content: memoryview, blocks: StateBlocks | None = None) -> Any:
@@ -72,8 +41,9 @@ def load_pickle(content: memoryview, blocks: StateBlocks | None = None) -> Any:
     Returns
     -------
     object
-        Dictionaries and objects are :class:`Record`, tensors are :class:`~zoobench.readers.tensors.Tensor`, paths
-        are strings, and recognised state_dicts are :class:`~zoobench.readers.blocks.Block`.
+        Dictionaries and objects are :class:`~zoobench.readers.admitted.Record`, tensors are
+        :class:`~zoobench.readers.tensors.Tensor`, paths are strings, and recognised state_dicts are
+        :class:`~zoobench.readers.blocks.Block`.
 
     Raises
     ------
@@ -169,7 +139,7 @@ class _Machine:
         self._stack.append(str(self._take(size), "utf-8"))
 
     def _name(self, module: Any, name: Any) -> None:
-        known = _NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
+        known = NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
         if known is None:
             raise UnsafeFileError(
                 f"holds a pickle that asks for {shortened(f'{module}.{name}')!r}, which is no data of a model zoo; "
@@ -206,10 +176,10 @@ class _Machine:
     def _read_skipped(self, index: int) -> None:
         """Read the recognised state_dict that something refers into, for the sake of its memo."""
         start, stop = self._skipped.around(index)
-        block = self._stack, self._at, self._blocks
-        self._stack, self._at, self._blocks = [_OrderedRecord()], start, None
+        held = self._stack, self._at, self._blocks
+        self._stack, self._at, self._blocks = [OrderedRecord()], start, None
         self._run_until(stop)
-        self._stack, self._at, self._blocks = block
+        self._stack, self._at, self._blocks = held
 
     # -- containers --------------------------------------------------------------------------------------------------
 
@@ -266,7 +236,7 @@ class _Machine:
             raise ZooFormatError("holds a damaged pickle: entries without a dictionary, or keys that are no names")
         record.update(zip(keys, values, strict=True))
         # Behind an OrderedDict of tensors, torch writes a dictionary of versions: part of the same state.
-        more = type(record) is _OrderedRecord and self._content[self._at] == pickle.EMPTY_DICT[0]
+        more = type(record) is OrderedRecord and self._content[self._at] == pickle.EMPTY_DICT[0]
         if values and type(values[0]) is Tensor and not more:
             self._learn(record)
 
@@ -278,44 +248,23 @@ class _Machine:
 
     def _reduce(self) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        if type(function) is not _Admitted or type(arguments) is not tuple:
+        if type(function) is not Admitted or type(arguments) is not tuple:
             raise ZooFormatError("holds a damaged pickle: it calls what cannot be called")
         result = function.build(*arguments)
-        if type(result) is _OrderedRecord:
+        if type(result) is OrderedRecord:
             self._new_record(result)
         else:
             self._stack.append(result)
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if not isinstance(state, Record) or not isinstance(target, Attributes | _OrderedRecord | Block):
+        if not isinstance(state, Record) or not isinstance(target, Attributes | OrderedRecord | Block):
             raise ZooFormatError("holds a damaged pickle: attributes that belong to no object")
         if type(target) is Attributes:
             target.update(state)
         elif isinstance(target, Record) and target:
             self._learn(target)
 
-
-def _ordered_dict() -> Record:
-    return _OrderedRecord()
-
-
-def _path(*parts: str) -> str:
-    return "/".join(parts)
-
-
-def _parameter(data: Tensor, *_: object) -> Tensor:
-    return data
-
-
-_NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _Admitted(_ordered_dict),
-    ("pathlib", "PosixPath"): _Admitted(_path),
-    ("checkpoints_to_datasets.dataset_base", "ModelDatasetBase"): _Admitted(Attributes),
-    ("torch._utils", "_rebuild_tensor_v2"): _Admitted(rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Admitted(_parameter),
-    **{("torch", name): dtype for name, dtype in STORAGE_TYPES.items()},
-}
 
 #: Instructions that import or call: their presence is an attempt, not damage.
 _CALLING = (pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEWOBJ_EX, pickle.PERSID)

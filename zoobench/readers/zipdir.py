@@ -71,7 +71,7 @@ class ZipDirectory:
         self.packed, self.size, self.offset = (records[key].astype(np.int64) for key in ("packed", "size", "offset"))
         self._read_zip64(records)
         if np.any(self.flags & _ENCRYPTED):
-            raise ZooFormatError("the zip has encrypted members; decrypt it first")
+            raise ZooFormatError("has encrypted members; decrypt it first")
         self._refuse_overlaps()
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class ZipDirectory:
         try:
             return self.raw_name(index).decode("utf-8" if self.flags[index] & 0x800 else "cp437")
         except UnicodeDecodeError:
-            raise ZooFormatError(f"the name of zip member {index} is not UTF-8, as it claims") from None
+            raise ZooFormatError(f"has a zip member, number {index}, whose name is not UTF-8 as it claims") from None
 
     def raw_name(self, index: int) -> bytes:
         """The bytes of the member's name."""
@@ -189,7 +189,7 @@ class ZipDirectory:
             ]
             values = _zip64_values(extra)
             if len(values) < len(wanted) or any(value >= 1 << 62 for value in values):
-                raise ZooFormatError("the zip's directory is damaged: a zip64 record lacks its sizes")
+                raise ZooFormatError("is a damaged zip: a zip64 record lacks its sizes")
             for column, value in zip(wanted, values, strict=False):
                 column[index] = value
 
@@ -199,7 +199,7 @@ class ZipDirectory:
         starts = self.offset[order]
         stops = starts + 30 + self.name_length[order] + self.packed[order]
         if np.any(stops[:-1] > starts[1:]) or (len(stops) and stops[-1] > self._start):
-            raise ZooFormatError("the zip is damaged: its directory gives members that overlap")
+            raise ZooFormatError("is a damaged zip: its directory gives members that overlap")
 
 
 def find_directory(buffer: Buffer) -> tuple[int, int, int]:
@@ -218,13 +218,13 @@ def find_directory(buffer: Buffer) -> tuple[int, int, int]:
     if locator >= 0 and buffer[locator : locator + 4] == b"PK\x06\x07":
         stop = _LOCATOR64.unpack_from(buffer, locator)[2]
         if stop + _END64.size > locator or buffer[stop : stop + 4] != b"PK\x06\x06":
-            raise ZooFormatError("the zip is damaged: its zip64 end record is not where it should be")
+            raise ZooFormatError("is a damaged zip: its zip64 end record is not where it should be")
         end64 = _END64.unpack_from(buffer, stop)
         disks, count, size, start = end64[4:6], end64[7], end64[8], end64[9]
     if any(disks):
         raise ZooFormatError("is one part of a zip split over several files; join them first")
     if start + size != stop:
-        raise ZooFormatError("the zip is damaged: its directory does not end where it should")
+        raise ZooFormatError("is a damaged zip: its directory does not end where it should")
     return start, stop, count
 
 
@@ -241,13 +241,13 @@ def _read_records(
         position += size + name_length + extra_length + comment_length
     starts = np.array(positions, np.int64)
     if position != stop or len(starts) != count:
-        raise ZooFormatError(f"the zip's directory is damaged: {count} members announced, {len(starts)} found")
+        raise ZooFormatError(f"is a damaged zip: its directory announces {count} members and has {len(starts)}")
     if not count:
         raise ZooFormatError("is a zip file with nothing in it")
     windows = np.lib.stride_tricks.sliding_window_view(content, size)
     records = windows[starts].view(_RECORD).reshape(-1)
     if np.any(records["signature"] != b"PK\x01\x02"):
-        raise ZooFormatError("the zip's directory is damaged: a record does not begin as it should")
+        raise ZooFormatError("is a damaged zip: a record of its directory does not begin as it should")
     return records, starts
 
 

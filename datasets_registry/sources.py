@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(ABC):
     """One place that a zoo comes from. Each kind is a class of its own.
 
     Attributes
@@ -90,9 +91,9 @@ class Source:
         return FORMATS[self.format]
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where to find it, as precisely as it is known."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The source as plain data, in the form of a card; what is unknown is absent."""

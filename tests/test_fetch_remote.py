@@ -83,6 +83,8 @@ def test_some_epochs_from_a_record_and_more_later(host: Loopback, data_dir: Path
     assert host.sent("api/records/6632087/files/mnist_seed.zip/content") <= wanted * 1.1 + directory + 65536
     assert read_index(data_home / CARD)["provenance"]["epochs"] == [5]
     assert_same_states(fetch(epochs=[5, 10]), load_zoo(data_dir / ARCHIVE, epochs=[5, 10]))
+    content = "api/records/6632087/files/mnist_seed.zip/content"
+    assert host.sent(content) < (data_dir / ARCHIVE).stat().st_size / 2
     before = len(host.log)
     assert_same_states(fetch(epochs=[10]), load_zoo(data_dir / ARCHIVE, epochs=10))
     assert len(host.log) == before
@@ -96,7 +98,19 @@ def test_some_epochs_from_a_tree_of_files(host: Loopback, raw: Path, data_home: 
     assert not any("checkpoint_000005" in path for path in asked)
     fetch(epochs=[1, 5])
     assert_same_states(fetch(epochs=[1, 5]), load_zoo(raw, epochs=[1, 5]))
-    assert sum("checkpoint_000001/checkpoints" in seen.path for seen in host.requests()) == 40
+    for name in ("checkpoint_000001/checkpoints", "checkpoint_000005/checkpoints", "result.json", "params.json"):
+        assert sum(seen.path.endswith(name) for seen in host.requests()) == 40, name
+
+
+def test_a_file_that_comes_whole_is_kept_whole(host: Loopback, data_dir: Path) -> None:
+    """Where a host serves no parts of a file, the other epochs of it need no second transfer."""
+    serve_zip(host, data_dir)
+    host.ranges = False
+    assert_same_states(fetch(epochs=5), load_zoo(data_dir / ARCHIVE, epochs=5))
+    before = len(host.log)
+    assert_same_states(fetch(epochs=[1, 10]), load_zoo(data_dir / ARCHIVE, epochs=[1, 10]))
+    assert_same_states(fetch(), load_zoo(data_dir / ARCHIVE))
+    assert len(host.log) == before
 
 
 def test_a_renamed_folder_is_found_by_its_pattern(host: Loopback, raw: Path) -> None:

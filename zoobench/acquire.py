@@ -97,13 +97,15 @@ def acquire(
         for chosen in _plans(card, epochs, desk, problems):
             _check_size(card, chosen, max_bytes)
             try:
-                _convert(card, folder, chosen.fetch(), epochs, chosen.source)
+                # What came whole is kept whole: it would have to come again for other epochs.
+                taken = None if chosen.whole else epochs
+                _convert(card, folder, chosen.fetch(), taken, chosen.source)
             except NoSpaceError:
                 raise
             except (DownloadError, ZooFormatError) as error:
                 problems.append(error)
             else:
-                shutil.rmtree(desk.folder)
+                _clear(desk.folder, keep_notes=taken is not None)
                 return
     raise _failure(card, folder, problems)
 
@@ -180,6 +182,15 @@ def _failure(card: Card, folder: Path, problems: Sequence[Exception]) -> Downloa
         )
     reasons = "; ".join(dict.fromkeys(map(str, problems)))
     return DownloadError(f"zoo {card.name!r} could not be fetched into {folder}: {reasons}. {remedy}")
+
+
+def _clear(folder: Path, *, keep_notes: bool) -> None:
+    """Delete raw files; of a zoo of which more may be asked for, not the notes that all epochs of a model share."""
+    if not keep_notes:
+        shutil.rmtree(folder)
+        return
+    for checkpoint in [path for path in folder.rglob("checkpoint_*") if path.is_dir()]:
+        shutil.rmtree(checkpoint)
 
 
 def _convert(card: Card, folder: Path, raw: Path, epochs: Sequence[int] | None, source: Source) -> None:

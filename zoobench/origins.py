@@ -46,6 +46,8 @@ class Plan:
         Requests that it takes.
     fetch : callable
         Transfers them and returns the path of what :func:`zoobench.readers.read_foreign` reads.
+    whole : bool
+        Whether every epoch of the source comes, whichever were asked for.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class Plan:
     n_bytes: int | None
     n_requests: int
     fetch: Callable[[], Path]
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _plan_file(source: Source, file: RemoteFile, epochs: Sequence[int] | None, d
     def fetch() -> Path:
         return fetch_file(addresses, desk.folder, lock=desk.lock, client=desk.client, progress=desk.progress)
 
-    return Plan(source, [(file.name, file.size)], file.size, 1, fetch)
+    return Plan(source, [(file.name, file.size)], file.size, 1, fetch, whole=True)
 
 
 def _plan_members(source: Source, file: RemoteFile, epochs: Sequence[int], desk: Desk) -> Plan:

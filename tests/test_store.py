@@ -62,6 +62,21 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert check_zoo(folder)["n_states"] == 60
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[True, False] * 30, np.arange(60, dtype=np.int16), pd.array([1, None] * 30, dtype="Int64"), ["a", None] * 30],
+    ids=["bool", "int16", "Int64", "text"],
+)
+def test_a_users_own_property_comes_back(tmp_path: Path, values) -> None:
+    """What is written can be read, whatever type a column of the user's has."""
+    contents = sample_contents()
+    contents.properties["mine"] = values
+    found = load_zoo(write_zoo(tmp_path / "zoo", contents), properties=["mine", "test_acc"]).properties["mine"]
+    expected = pd.Series(values)
+    assert (found.isna() == expected.isna()).all()
+    assert list(found.dropna()) == list(expected.dropna())
+
+
 def test_whole_zoo_is_a_read_only_memory_map(folder: Path) -> None:
     """Nothing is read before it is used, nothing can be overwritten, and neighbouring rows are views."""
     zoo = load_zoo(folder)

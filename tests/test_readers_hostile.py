@@ -437,25 +437,25 @@ def test_sparse_tars(tmp_path: Path, members: Members) -> None:
 # -- no archives at all --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
-        (b"\n  <html>", "web page"),
-        (b"PK\x05\x06" + bytes(18), "nothing in it"),
-        (b"PK", "truncated"),
-        (b"PK\x03\x04" + bytes(100), "truncated"),
-        (b"hello world" * 100, "neither a raw experiment"),
-        (bytes(1024), "neither a raw experiment"),
-        (np.random.default_rng(0).bytes(5000), "neither a raw experiment"),
-        (b"\x1f\x8b garbage", "truncated or damaged"),
-        (gzip.compress(b""), "truncated"),
-        (gzip.compress(b"hello" * 1000), "header fails its checksum"),
-        (b"BZh91AY&SY garbage", "truncated or damaged"),
-        (b"\xfd7zXZ\x00 garbage", "truncated or damaged"),
-    ],
-)
+OTHER_FILES = {
+    "empty": (b"", "is empty"),
+    "web page": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+    "web page after space": (b"\n  <html>", "web page"),
+    "empty zip": (b"PK\x05\x06" + bytes(18), "nothing in it"),
+    "two letters of a zip": (b"PK", "truncated"),
+    "zip without directory": (b"PK\x03\x04" + bytes(100), "truncated"),
+    "text": (b"hello world" * 100, "neither a raw experiment"),
+    "zeros": (bytes(1024), "neither a raw experiment"),
+    "noise": (np.random.default_rng(0).bytes(5000), "neither a raw experiment"),
+    "broken gzip": (b"\x1f\x8b garbage", "truncated or damaged"),
+    "gzip of nothing": (gzip.compress(b"", mtime=0), "truncated"),
+    "gzip of text": (gzip.compress(b"hello" * 1000, mtime=0), "header fails its checksum"),
+    "broken bzip2": (b"BZh91AY&SY garbage", "truncated or damaged"),
+    "broken xz": (b"\xfd7zXZ\x00 garbage", "truncated or damaged"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
 def test_other_files(tmp_path: Path, content: bytes, message: str) -> None:
     """Whatever else a download may leave is one clear sentence that names the file."""
     path = tmp_path / "cifar.pt"

@@ -24,7 +24,7 @@ FOLDERS = {folder: f"zoobench.{folder}" for folder in ("estimators", "generators
 
 #: Rooms from bottom to top. A module may import from its own layer and from those below.
 LAYERS = (
-    {"datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
+    {"architecture_shapes", "datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
     {"contents", "network", "selection", "zoo"},
     {"datasets_registry", "download", "loading", "readers", "store", "weightfile"},
     {"acquire", "convert", "estimators", "fetch", "generators", "origins"},

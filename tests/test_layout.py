@@ -30,7 +30,8 @@ def test_cnn_s_is_the_published_index_dict(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "n_weights"), [("cnn_s", 1, 2464), ("cnn_s", 3, 2864), ("cnn_l", 3, 10853)]
+    ("name", "channels", "n_weights"),
+    [("cnn_s", 1, 2464), ("cnn_s", 3, 2864), ("cnn_l", 3, 10853), ("small_cnn", 1, 4970)],
 )
 def test_named_architectures_have_the_published_sizes(name: str, channels: int, n_weights: int) -> None:
     """Number of weights as in the paper; the index_dict round-trips; the name is recognised from the shapes alone."""
@@ -110,7 +111,7 @@ def test_errors_name_found_and_expected() -> None:
     layout = WeightLayout.from_architecture("cnn_s")
     with pytest.raises(ValueError, match=r"unknown architecture 'cnn_m'; known are cnn_l, cnn_s"):
         WeightLayout.from_architecture("cnn_m")
-    with pytest.raises(ValueError, match=r"2464 \(1 channels\) or 2864 \(3 channels\) weights, but 7 were given"):
+    with pytest.raises(ValueError, match=r"2464 \(1 channel, .*\) or 2864 \(3 channels, .*\) weights, but 7 were"):
         resolve_layout("cnn_s", 7)
     with pytest.raises(ValueError, match="takes 1 or 3 image channels, not 2"):
         WeightLayout.from_architecture("cnn_s", channels=2)
@@ -144,3 +145,32 @@ def test_broken_index_dicts_are_refused(data_dir: Path, change: dict, message: s
     broken = {key: value for key, value in published.items() if value is not None}
     with pytest.raises(ZooFormatError, match=message):
         WeightLayout.from_index_dict(broken)
+
+
+@pytest.mark.parametrize(("n_classes", "n_parameters"), [(10, 11173962), (100, 11220132), (200, 11271432)])
+def test_resnet18_has_the_published_size_beside_its_buffers(n_classes: int, n_parameters: int) -> None:
+    """ResNet-18 has the published number of parameters; its buffers are in the layout, by kind, and can be left out."""
+    layout = WeightLayout.from_architecture("resnet18", n_classes=n_classes)
+    assert layout.n_parameters == n_parameters < layout.n_weights
+    mask = layout.mask(roles=["weight", "bias"])
+    assert mask.sum() == n_parameters
+    without = layout.restricted(roles=["weight", "bias"])
+    assert without == WeightLayout.from_architecture("resnet18", n_weights=n_parameters)
+    assert without.architecture == layout.architecture == "resnet18"
+    assert {layer.kind for layer in layout.layers} == {"conv2d", "batch_norm", "linear"}
+    buffers = [tensor for tensor in layout.tensors if tensor.role not in ("weight", "bias")]
+    assert {tensor.kind for tensor in buffers} == {"batch_norm"}
+    assert not any(mask[tensor.slice].any() for tensor in buffers)
+
+
+def test_masks_choose_by_kind_and_role() -> None:
+    """A mask marks the columns of the tensors asked for, and what the layout does not have is named."""
+    layout = WeightLayout.from_architecture("cnn_s")
+    mask = layout.mask(kinds=["linear"], roles=["bias"])
+    assert np.flatnonzero(mask).tolist() == [*range(2234, 2254), *range(2454, 2464)]
+    assert layout.mask().all()
+    assert layout.restricted() == layout
+    with pytest.raises(ValueError, match="no kind 'batch_norm'; it has conv2d, linear"):
+        layout.mask(kinds=["batch_norm"])
+    with pytest.raises(ValueError, match=r"roles must be a sequence such as \['bias'\]"):
+        layout.restricted(roles="bias")

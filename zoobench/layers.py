@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: Roles of tensors that an optimizer trains; everything else is a buffer.
@@ -92,3 +93,27 @@ class LayerSpec:
     def bias(self) -> TensorSpec | None:
         """The layer's bias tensor, if it has one."""
         return self.part("bias")
+
+
+def choose_tensors(
+    tensors: Sequence[TensorSpec], kinds: Sequence[str] | None, roles: Sequence[str] | None
+) -> list[TensorSpec]:
+    """Those tensors that are of some kinds and roles; None stands for all.
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor of a kind or role that is asked for.
+    """
+    chosen = list(tensors)
+    for name, wanted in (("kind", kinds), ("role", roles)):
+        if wanted is None:
+            continue
+        if isinstance(wanted, str):
+            raise ValueError(f"{name}s must be a sequence such as [{wanted!r}], not {wanted!r}")
+        known = dict.fromkeys(getattr(tensor, name) for tensor in tensors)
+        unknown = [value for value in wanted if value not in known]
+        if unknown:
+            raise ValueError(f"the layout has no {name} {unknown[0]!r}; it has {', '.join(known)}")
+        chosen = [tensor for tensor in chosen if getattr(tensor, name) in wanted]
+    return chosen

@@ -8,34 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from zoobench.architecture_shapes import VARIANTS, find_form, tensors_of
 from zoobench.errors import ZooFormatError
 from zoobench.index_dict import read_index_dict, write_index_dict
-from zoobench.layers import LayerSpec, TensorSpec
-
-#: The named architectures as plain data: layer name, kind, and shape of the weight. Every layer has a bias of
-#: ``shape[0]``. ``C`` stands for the number of image channels. Model Zoos (NeurIPS 2022), section 3 and appendix.
-_ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "cnn_s": {
-        "channels": (1, 3),
-        "layers": (
-            ("module_list.0", "conv2d", (8, "C", 5, 5)),
-            ("module_list.3", "conv2d", (6, 8, 5, 5)),
-            ("module_list.6", "conv2d", (4, 6, 2, 2)),
-            ("module_list.9", "linear", (20, 36)),
-            ("module_list.11", "linear", (10, 20)),
-        ),
-    },
-    "cnn_l": {
-        "channels": (3,),
-        "layers": (
-            ("module_list.0", "conv2d", (16, "C", 3, 3)),
-            ("module_list.4", "conv2d", (32, 16, 3, 3)),
-            ("module_list.8", "conv2d", (15, 32, 3, 3)),
-            ("module_list.13", "linear", (20, 60)),
-            ("module_list.16", "linear", (10, 20)),
-        ),
-    },
-}
+from zoobench.layers import PARAMETER_ROLES, LayerSpec, TensorSpec, choose_tensors
 
 
 class WeightLayout:
@@ -128,17 +104,31 @@ class WeightLayout:
         return cls((name, shape, kinds[name.rpartition(".")[0]]) for name, shape in shapes)
 
     @classmethod
-    def from_architecture(cls, name: str, *, channels: int | None = None, n_weights: int | None = None) -> WeightLayout:
+    def from_architecture(
+        cls,
+        name: str,
+        *,
+        channels: int | None = None,
+        n_classes: int | None = None,
+        buffers: bool | None = None,
+        n_weights: int | None = None,
+    ) -> WeightLayout:
         """Layout of a named architecture.
 
         Parameters
         ----------
-        name : {"cnn_s", "cnn_l"}
+        name : {"cnn_s", "cnn_l", "resnet18", "small_cnn"}
             The architecture.
         channels : int, optional
-            Image channels. By default the architecture's first: 1 for ``"cnn_s"``, 3 for ``"cnn_l"``.
+            Image channels. By default the architecture's first: 1 for ``"cnn_s"`` and ``"small_cnn"``, 3 for the
+            others.
+        n_classes : int, optional
+            Outputs: 10 by default; ``"resnet18"`` has 100 and 200 as well.
+        buffers : bool, optional
+            Whether the running statistics of batch normalisation are in the vector, as in a state_dict, which is the
+            default. The architectures without batch normalisation have none either way.
         n_weights : int, optional
-            Choose the number of channels by the length of the weight vector instead.
+            Choose among the forms by the length of the weight vector instead.
 
         Returns
         -------
@@ -147,23 +137,16 @@ class WeightLayout:
         Raises
         ------
         ValueError
-            For an unknown name, or where no variant has that many channels or weights.
+            For an unknown name, or where no form of the architecture is as asked for.
+
+        Examples
+        --------
+        >>> from zoobench import WeightLayout
+        >>> WeightLayout.from_architecture("resnet18", n_weights=11_220_132).layers[-1].weight.shape
+        (100, 512)
         """
-        if name not in _ARCHITECTURES:
-            raise ValueError(f"unknown architecture {name!r}; known are {', '.join(sorted(_ARCHITECTURES))}")
-        variants = {c: cls(_architecture_tensors(name, c)) for c in _ARCHITECTURES[name]["channels"]}
-        if n_weights is not None:
-            for layout in variants.values():
-                if layout.n_weights == n_weights:
-                    return layout
-            sizes = " or ".join(f"{v.n_weights} ({c} channels)" for c, v in variants.items())
-            raise ValueError(f"architecture {name!r} has {sizes} weights, but {n_weights} were given")
-        if channels is None:
-            return next(iter(variants.values()))
-        if channels not in variants:
-            known = " or ".join(str(c) for c in variants)
-            raise ValueError(f"architecture {name!r} takes {known} image channels, not {channels!r}")
-        return variants[channels]
+        form = find_form(name, channels=channels, n_classes=n_classes, buffers=buffers, n_weights=n_weights)
+        return cls(tensors_of(name, form))
 
     @classmethod
     def from_index_dict(cls, index_dict: Mapping[str, Any]) -> WeightLayout:
@@ -238,14 +221,74 @@ class WeightLayout:
         return match[1] if match else self
 
     def _recognised(self) -> tuple[str, WeightLayout] | None:
-        for name in _ARCHITECTURES:
-            try:
-                layout = WeightLayout.from_architecture(name, n_weights=self.n_weights)
-            except ValueError:
-                continue
-            if [t.shape for t in layout.tensors] == [t.shape for t in self.tensors]:
-                return name, layout
+        shapes = [tensor.shape for tensor in self.tensors]
+        for name, forms in VARIANTS.items():
+            for form in forms:
+                tensors = tensors_of(name, form)
+                if [shape for _, shape, _ in tensors] == shapes:
+                    return name, WeightLayout(tensors)
         return None
+
+    @property
+    def n_parameters(self) -> int:
+        """How many of the numbers were trained: all but the buffers of batch normalisation."""
+        return sum(tensor.size for tensor in self.tensors if tensor.role in PARAMETER_ROLES)
+
+    def mask(self, *, kinds: Sequence[str] | None = None, roles: Sequence[str] | None = None) -> np.ndarray:
+        """Which columns of the weight matrix belong to tensors of some kinds and roles.
+
+        Parameters
+        ----------
+        kinds : sequence of str, optional
+            Kinds of layers, such as ``["conv2d", "linear"]``; all by default.
+        roles : sequence of str, optional
+            Roles of tensors, such as ``["weight", "bias"]``, which leaves out buffers; all by default.
+
+        Returns
+        -------
+        ndarray of shape (n_weights,), bool
+
+        Raises
+        ------
+        ValueError
+            If the layout has no layer of a kind, or no tensor of a role, that is asked for.
+
+        Examples
+        --------
+        >>> from zoobench import WeightLayout
+        >>> layout = WeightLayout.from_architecture("resnet18")
+        >>> int(layout.mask(roles=["weight", "bias"]).sum()), layout.n_weights
+        (11173962, 11183582)
+        """
+        chosen = set(choose_tensors(self.tensors, kinds, roles))
+        return np.repeat([tensor in chosen for tensor in self.tensors], [tensor.size for tensor in self.tensors])
+
+    def restricted(self, *, kinds: Sequence[str] | None = None, roles: Sequence[str] | None = None) -> WeightLayout:
+        """The layout of the columns that :meth:`mask` chooses.
+
+        Parameters
+        ----------
+        kinds, roles : sequence of str, optional
+            See :meth:`mask`.
+
+        Returns
+        -------
+        WeightLayout
+
+        Raises
+        ------
+        ValueError
+            As :meth:`mask`, and where no tensor is of both.
+
+        Examples
+        --------
+        >>> from zoobench import WeightLayout
+        >>> WeightLayout.from_architecture("resnet18").restricted(roles=["weight", "bias"])
+        WeightLayout(resnet18, 41 layers, 11173962 weights)
+        """
+        return WeightLayout(
+            (tensor.name, tensor.shape, tensor.kind) for tensor in choose_tensors(self.tensors, kinds, roles)
+        )
 
     def feature_names(self) -> list[str]:
         """One name a weight, such as ``"module_list.0.weight[0,0,4,4]"``. Built anew at each call: may be long."""
@@ -350,11 +393,3 @@ def _kind_of(roles: Mapping[str, int]) -> str:
     if "running_mean" in roles:
         return "batch_norm"
     return {4: "conv2d", 2: "linear", 1: "norm"}.get(roles.get("weight", -1), "other")
-
-
-def _architecture_tensors(name: str, channels: int) -> list[tuple[str, tuple[int, ...], str]]:
-    tensors: list[tuple[str, tuple[int, ...], str]] = []
-    for layer, kind, shape in _ARCHITECTURES[name]["layers"]:
-        sizes = tuple(channels if side == "C" else side for side in shape)
-        tensors += [(f"{layer}.weight", sizes, kind), (f"{layer}.bias", sizes[:1], kind)]
-    return tensors

@@ -26,7 +26,7 @@ FOLDERS = {folder: f"zoobench.{folder}" for folder in ("estimators", "generators
 LAYERS = (
     {"architecture_shapes", "datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
     {"contents", "network", "selection", "zoo"},
-    {"datasets_registry", "download", "loading", "readers", "store", "weightfile"},
+    {"datasets_registry", "download", "loading", "readers", "store", "tablefile", "weightfile"},
     {"acquire", "convert", "estimators", "fetch", "generators", "origins"},
     {"benchmark"},
     {"cli"},

@@ -5,15 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import zoo_files
 from zoobench import ZooFormatError, load_zoo, save_zoo
+from zoobench.contents import ZooContents
 from zoobench.convert import convert
 from zoobench.readers import read_foreign
+from zoobench.readers.journal import Journal
 from zoobench.readers.room import DiskRoom
 from zoobench.store import check_zoo
 
@@ -86,10 +92,10 @@ def test_a_damaged_source_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from zoobench import convert, store
-def slowly(*arguments, write=store.write_weights):
+def slowly(*arguments):
     print("writing", flush=True)
     time.sleep(60)
-store.write_weights = slowly
+store.seal_weights = slowly
 convert.convert(sys.argv[1], sys.argv[2])
 """
 
@@ -138,3 +144,125 @@ def test_weights_do_not_pass_through_memory(members: zoo_files.Members, tmp_path
     n_bytes = load_zoo(tmp_path / "64").data.nbytes
     assert n_bytes > 10e6
     assert sizes[1] - sizes[0] < n_bytes
+
+
+RESUMED = """
+import sys
+from zoobench import convert
+from zoobench.readers import checkpoint
+convert.JOURNAL_BYTES = 30_000  # every four states of ten kilobytes
+read, n_read = checkpoint.CheckpointReader.read, 0
+def counted(self, content):
+    global n_read
+    n_read += 1
+    if n_read == int(sys.argv[3]):
+        print("here", flush=True)
+        sys.stdin.read()
+    return read(self, content)
+checkpoint.CheckpointReader.read = counted
+convert.convert(sys.argv[1], sys.argv[2])
+print(n_read)
+"""
+
+
+def converted_until(source: Path, out: Path, n_read: int) -> int:
+    """Convert in a process of its own, killed at that checkpoint if there are so many; how many it read if not."""
+    command = [sys.executable, "-c", RESUMED, str(source), str(out), str(n_read)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline().strip()
+        if said == "here":
+            process.kill()
+    return 0 if said == "here" else int(said)
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "folder"])
+def test_a_killed_conversion_goes_on_where_it_was(members: zoo_files.Members, tmp_path: Path, form: str) -> None:
+    """What the journal notes is not read again, but for the first checkpoint; the bytes are those of one go."""
+    source = tmp_path / f"zoo.{form}"
+    if form == "folder":
+        source = zoo_files.write_folder(source, members)
+    else:
+        (zoo_files.write_zip if form == "zip" else zoo_files.write_tar)(source, members)
+    convert(source, tmp_path / "whole")
+    n_states = len(load_zoo(tmp_path / "whole").data)
+    out = tmp_path / "killed"
+    assert converted_until(source, out, 10) == 0
+    assert not (out / "zoo.json").exists()
+    # Nine were written, of which eight were noted; the first is read again to see whether it is the same.
+    assert converted_until(source, out, n_states + 1) == n_states - 8 + 1
+    assert files_of(out) == files_of(tmp_path / "whole")
+    check_zoo(out)
+
+
+def test_a_journal_of_another_source_counts_for_nothing(members: zoo_files.Members, tmp_path: Path) -> None:
+    """A source that was replaced between two attempts is read anew."""
+    source = zoo_files.write_zip(tmp_path / "zoo.zip", members)
+    out = tmp_path / "out"
+    assert converted_until(source, out, 10) == 0
+    zoo_files.write_zip(source, {name.replace("/NN_", "/MM_"): content for name, content in members.items()})
+    convert(source, out)
+    convert(source, tmp_path / "whole")
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
+def test_an_interrupted_conversion_keeps_what_it_has(
+    members: zoo_files.Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C leaves journal and weights to the next call, and any other failure leaves nothing."""
+    monkeypatch.setattr("zoobench.convert.JOURNAL_BYTES", 30_000)
+    source = zoo_files.write_zip(tmp_path / "zoo.zip", members)
+
+    def failing(error: BaseException) -> Callable[[ZooContents], ZooContents]:
+        def finish(contents: ZooContents) -> ZooContents:
+            raise error
+
+        return finish
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", finish=failing(KeyboardInterrupt()))
+    assert (tmp_path / "out" / ".converting.journal").exists()
+    assert not (tmp_path / "out" / "zoo.json").exists()
+    with pytest.raises(ZooFormatError, match="no good"):
+        convert(source, tmp_path / "out", finish=failing(ZooFormatError("no good")))
+    assert [file.name for file in (tmp_path / "out").glob(".converting*") if file.suffix != ".lock"] == []
+    with pytest.raises(ZooFormatError, match="no good"):
+        convert(source, tmp_path / "new", finish=failing(ZooFormatError("no good")))
+    assert not (tmp_path / "new").exists()
+    convert(source, tmp_path / "out")
+    check_zoo(tmp_path / "out")
+
+
+@settings(max_examples=30)
+@given(cut=st.integers(0, 400), every=st.integers(1, 40_000))
+def test_a_torn_journal_is_no_danger(cut: int, every: int) -> None:
+    """Whatever a power failure leaves of the journal, what is read by its help is what the source holds."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = zoo_files.write_zip(folder / "zoo.zip", zoo_files.small_experiment())
+        expected = read_foreign(source)
+        for _ in range(3):
+            journal = Journal(folder / "journal", source, every=every)
+            found = read_foreign(source, room=DiskRoom(folder / "weights", journal=journal))
+            assert np.array_equal(found.weights, expected.weights)
+            assert found.properties.equals(expected.properties)
+            if (folder / "journal").exists():
+                content = (folder / "journal").read_bytes()
+                (folder / "journal").write_bytes(content[: max(0, len(content) - cut)])
+
+
+def test_what_was_read_before_a_source_was_damaged_is_kept(members: zoo_files.Members, tmp_path: Path) -> None:
+    """A checkpoint that is noted is not read again, so it may be gone; a first one that differs undoes the journal."""
+    source = zoo_files.write_folder(tmp_path / "zoo", members)
+    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
+    expected = np.array(read_foreign(source, room=room).weights)
+    first, *_, last = sorted(source.rglob("checkpoints"), key=lambda path: (path.parent.name, path))
+    last.write_bytes(b"gone")
+    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
+    assert np.array_equal(read_foreign(source, room=room).weights, expected)
+    other = sorted(source.rglob("checkpoint_*5/checkpoints"))[0]
+    first.write_bytes(other.read_bytes())
+    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
+    again = read_foreign(source, room=room)
+    assert len(again.weights) == len(expected) - 1
+    assert np.array_equal(again.weights, read_foreign(source).weights)

@@ -14,12 +14,17 @@ import pandas as pd
 
 from zoobench.contents import ZooContents
 from zoobench.readers import read_foreign
+from zoobench.readers.journal import Journal
 from zoobench.readers.room import DiskRoom
 from zoobench.store import is_zoo, read_zoo, write_zoo
-from zoobench.weightfile import BLOCK_BYTES
+from zoobench.weightfile import DATA_START, blocks_of
 
-#: Files, in the zoo's folder, of a conversion that is under way. A killed one is overwritten by the next.
-_SCRATCH = (".converting", ".joining")
+#: Files, in the zoo's folder, of a conversion that is under way: the weights as they are read and the journal that says
+#: how far, which a killed conversion leaves to the next; and the weights as they are joined with those before.
+_READING, _JOURNAL, _JOINING = ".converting", ".converting.journal", ".joining"
+
+#: After so many bytes of weights the journal is brought up to date. Less is read again in seconds.
+JOURNAL_BYTES = 1 << 28
 
 
 def convert(
@@ -31,6 +36,9 @@ def convert(
     add: bool = False,
 ) -> ZooContents:
     """Write a foreign zoo to a folder, in the zoo format.
+
+    A conversion of a raw experiment that was killed or interrupted goes on where it was when it is called again, as
+    long as the source has not changed. What has to pass by as a whole starts again: compressed tars and other formats.
 
     Parameters
     ----------
@@ -58,31 +66,41 @@ def convert(
         If it cannot be read, or the disk is full.
     """
     folder = Path(out)
-    with _scratch(folder) as (reading, joining):
-        contents = finish(read_foreign(source, epochs=epochs, room=DiskRoom(reading)))
+    with _scratch(folder):
+        # Which states are the last is known when all names have been seen, so the order of rows is not.
+        kept = None if epochs == "last" else epochs
+        journal = Journal(folder / _JOURNAL, Path(source), every=JOURNAL_BYTES, choice=kept and list(kept))
+        room = DiskRoom(folder / _READING, DATA_START, None if epochs == "last" else journal)
+        contents = finish(read_foreign(source, epochs=epochs, room=room))
+        adopted = folder / _READING
         if add and is_zoo(folder):
-            contents = _joined(read_zoo(folder), contents, DiskRoom(joining))
-        write_zoo(folder, contents)
+            contents = _joined(read_zoo(folder), contents, DiskRoom(folder / _JOINING, DATA_START))
+            adopted = folder / _JOINING
+        write_zoo(folder, contents, adopt=adopted)
     return read_zoo(folder)
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[list[Path]]:
-    """Names of two files in the folder, for one process at a time; gone afterwards."""
+def _scratch(folder: Path) -> Iterator[None]:
+    """Room for the files of a conversion, for one process at a time; they stay only where the next can go on."""
     from filelock import FileLock
 
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and a zoo is a folder; choose another path")
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in _SCRATCH]
+    left: tuple[str, ...] = (_READING, _JOURNAL, _JOINING)
     try:
         with FileLock(folder / ".converting.lock"):
-            yield paths
+            yield
+    except KeyboardInterrupt:
+        if (folder / _JOURNAL).exists():
+            left = (_JOINING,)
+        raise
     finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        if created and not is_zoo(folder):
+        for name in left:
+            (folder / name).unlink(missing_ok=True)
+        if created and not is_zoo(folder) and not (folder / _JOURNAL).exists():
             (folder / ".converting.lock").unlink(missing_ok=True)
             (folder / ".lock").unlink(missing_ok=True)
             folder.rmdir()
@@ -99,11 +117,10 @@ def _joined(before: ZooContents, more: ZooContents, room: DiskRoom) -> ZooConten
     order = np.lexsort((table["model"].cat.codes, table["epoch"]))
     n_before, n_weights = len(tables[0]), before.layout.n_weights
     weights = room.matrix(len(order), n_weights)
-    step = max(1, BLOCK_BYTES // (4 * n_weights))
-    for start in range(0, len(order), step):
-        rows = order[start : start + step]
+    for start, stop in blocks_of(weights):
+        rows = order[start:stop]
         old = rows < n_before
-        block = weights[start : start + step]
+        block = weights[start:stop]
         block[old] = before.weights[rows[old]]
         block[~old] = more.weights[fresh[rows[~old] - n_before]]
     return replace(more, properties=table.iloc[order].reset_index(drop=True), weights=weights, peaks=None)

@@ -96,7 +96,7 @@ def select_rows(
         known = np.unique(epoch)
         missing = sorted(set(epochs) - set(known.tolist()))
         if missing:
-            raise ValueError(f"zoo {name!r} has no epoch {_listed(missing)}; it has epochs {_listed(known.tolist())}")
+            raise ValueError(f"zoo {name!r} has no epoch {listed(missing)}; it has epochs {listed(known.tolist())}")
         mask &= np.isin(epoch, epochs)
     if subset != "all":
         mask &= (properties["split"] == subset).to_numpy()
@@ -171,9 +171,13 @@ def largest_weights(weights: np.ndarray) -> np.ndarray:
     peaks = np.empty(len(weights), dtype=np.float32)
     step = max(1, _BLOCK_BYTES // (weights.shape[1] * 4))
     for start in range(0, len(weights), step):
-        block = weights[start : start + step]
-        np.maximum(block.max(axis=1), -block.min(axis=1), out=peaks[start : start + step])
+        peaks[start : start + step] = row_peaks(weights[start : start + step])
     return peaks
+
+
+def row_peaks(block: np.ndarray) -> np.ndarray:
+    """The same of rows that fit into memory."""
+    return np.maximum(block.max(axis=1), -block.min(axis=1))
 
 
 def check_bound(max_abs_weight: float | None) -> None:
@@ -223,6 +227,7 @@ def usable_states(
     return keep, unusable
 
 
-def _listed(numbers_: Sequence[int]) -> str:
+def listed(numbers_: Sequence[int]) -> str:
+    """Numbers with commas; of many the first and the last ones."""
     shown = [str(n) for n in numbers_]
     return ", ".join(shown) if len(shown) <= 12 else ", ".join([*shown[:5], "...", *shown[-3:]])

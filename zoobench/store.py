@@ -11,6 +11,7 @@ import tempfile
 import types
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ import pandas as pd
 from zoobench.contents import DESCRIBED, ZooContents
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
-from zoobench.selection import largest_weights
-from zoobench.weightfile import file_sha256, open_weights, write_weights
+from zoobench.selection import largest_weights, row_peaks
+from zoobench.tablefile import MODEL_NUMBER, PEAK, changed, read_table, write_table
+from zoobench.weightfile import file_sha256, open_weights, seal_weights, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +34,6 @@ FORMAT_VERSION = 1
 
 #: Name of the file that makes a folder a zoo.
 INDEX = "zoo.json"
-
-#: Columns of the property table that the format keeps for itself.
-_MODEL_NUMBER, _PEAK = "_model_number", "_max_abs_weight"
 
 _FILE_NAMES = {
     "weights": re.compile(r"weights-[0-9a-f]{8}\.safetensors"),
@@ -97,7 +96,7 @@ def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
     return write_zoo(path, zoo.to_contents())
 
 
-def write_zoo(path: str | os.PathLike[str], contents: ZooContents) -> Path:
+def write_zoo(path: str | os.PathLike[str], contents: ZooContents, *, adopt: Path | None = None) -> Path:
     """Write all rows of a zoo to a folder, in the zoo format.
 
     Parameters
@@ -106,6 +105,9 @@ def write_zoo(path: str | os.PathLike[str], contents: ZooContents) -> Path:
         See :func:`save_zoo`.
     contents : ZooContents
         What to write. Rows are brought into (epoch, model) order where they are not.
+    adopt : Path, optional
+        A file in the folder that holds the weights from ``DATA_START`` on, in this order, and becomes the zoo's: a
+        large zoo is not copied once more.
 
     Returns
     -------
@@ -113,14 +115,23 @@ def write_zoo(path: str | os.PathLike[str], contents: ZooContents) -> Path:
         The folder.
     """
     folder = Path(path)
-    weights, table = _ordered(contents)
-    if not len(weights):
+    if not len(contents.weights):
         raise ValueError(f"zoo {contents.name!r} has no states, and a zoo needs at least one")
     with _prepared(folder) as scratch:
-        sha256 = {
-            "weights": write_weights(scratch / "weights", weights),
-            "properties": _write_table(scratch / "properties", table),
-        }
+        sha256: dict[str, str] = {}
+        if adopt is not None:
+            sha256["weights"], peaks = seal_weights(adopt, contents.weights, row_peaks)
+            contents = replace(contents, peaks=peaks)
+        weights, table = _ordered(contents)
+        if adopt is None:
+            sha256["weights"] = write_weights(scratch / "weights", weights)
+        elif weights is contents.weights:
+            os.replace(adopt, scratch / "weights")
+        else:
+            raise ValueError(
+                f"the states of zoo {contents.name!r} in {adopt} are not in the order of epochs and models"
+            )
+        sha256["properties"] = write_table(scratch / "properties", table)
         names = {
             "weights": f"weights-{sha256['weights'][:8]}.safetensors",
             "properties": f"properties-{sha256['properties'][:8]}.parquet",
@@ -166,25 +177,16 @@ def _ordered(contents: ZooContents) -> tuple[np.ndarray, pd.DataFrame]:
     model = table["model"].cat.remove_unused_categories()
     names = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
     stored = table.astype(dict.fromkeys(names, "category") | {"epoch": np.int32})
-    stored[_MODEL_NUMBER] = model.cat.codes.to_numpy().astype(np.int32)
-    stored[_PEAK] = contents.peaks if contents.peaks is not None else largest_weights(weights)
+    stored[MODEL_NUMBER] = model.cat.codes.to_numpy().astype(np.int32)
+    stored[PEAK] = contents.peaks if contents.peaks is not None else largest_weights(weights)
     twice = stored.duplicated(["model", "epoch"])
     if twice.any():
         first = stored[twice].iloc[0]
         raise ValueError(f"zoo {contents.name!r} has two states of model {first['model']!r} at epoch {first['epoch']}")
-    order = np.lexsort((stored[_MODEL_NUMBER], stored["epoch"]))
+    order = np.lexsort((stored[MODEL_NUMBER], stored["epoch"]))
     if not np.array_equal(order, np.arange(len(order))):
         weights, stored = weights[order], stored.iloc[order]
     return weights, stored.reset_index(drop=True)
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    pq.write_table(arrow.replace_schema_metadata(None), path, compression="zstd", store_schema=False)
-    return file_sha256(path)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -282,7 +284,7 @@ def check_zoo(path: str | os.PathLike[str]) -> dict[str, Any]:
     entry = index["files"]["weights"]
     found = file_sha256(folder / entry["name"])
     if found != entry["sha256"]:
-        raise _changed(folder / entry["name"], found, entry["sha256"])
+        raise changed(folder / entry["name"], found, entry["sha256"])
     if not np.array_equal(contents.peaks, largest_weights(contents.weights), equal_nan=True):  # type: ignore[arg-type]
         raise ZooFormatError(f"{folder}: the property table does not belong to the weights; restore the zoo")
     return index
@@ -335,7 +337,7 @@ def _read_parts(folder: Path, index: Mapping[str, Any]) -> ZooContents:
             raise ZooFormatError(
                 f"{folder / entry['name']} has {size} bytes, but {entry['size']} were written; restore the file"
             )
-    table = _read_table(folder, index)
+    table = read_table(folder, index)
     weights = open_weights(folder / index["files"]["weights"]["name"], (index["n_states"], index["n_weights"]))
     try:
         layout = WeightLayout.from_dict(index["layout"])
@@ -349,47 +351,18 @@ def _read_parts(folder: Path, index: Mapping[str, Any]) -> ZooContents:
     return ZooContents(
         name=index["name"],
         weights=weights,
-        properties=table.drop(columns=_PEAK),
+        properties=table.drop(columns=PEAK),
         layout=layout,
         filenames=[str(folder / entry["name"]) for entry in index["files"].values()],
         provenance=index["provenance"],
         card=index["card"],
         recipe=index["recipe"],
-        peaks=table[_PEAK].to_numpy(),
+        peaks=table[PEAK].to_numpy(),
     )
-
-
-def _read_table(folder: Path, index: Mapping[str, Any]) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    entry = index["files"]["properties"]
-    path = folder / entry["name"]
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry["sha256"]:
-        # Small, so it is checked at every read: a damaged table would give wrong numbers or crash its reader.
-        raise _changed(path, found, entry["sha256"])
-    names = [name for name, dtype in index["properties"].items() if dtype == "category"]
-    try:
-        table = pq.read_table(pa.BufferReader(data), read_dictionary=names).to_pandas()
-        number = table.pop(_MODEL_NUMBER).to_numpy()
-        _, first = np.unique(number, return_index=True)
-        ordered = table["model"].iloc[first].astype(str)
-        table["model"] = pd.Categorical.from_codes(number, categories=ordered)
-        return table[[*index["properties"], _PEAK]]
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise ZooFormatError(f"{path} is no property table of a zoo ({error}); restore the file") from error
 
 
 def _is_a(value: Any, kind: type | types.UnionType) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _changed(path: Path, found: str, expected: str) -> ZooFormatError:
-    return ZooFormatError(
-        f"{path} has changed since it was written: its sha256 is {found}, but {expected} was expected; restore the file"
-    )
 
 
 def _checksum(index: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ BLOCK_BYTES = 1 << 24
 #: The only key of the file.
 _KEY = "weights"
 
-#: The data starts at a multiple of this, for aligned vector loads from the memory map.
-_ALIGNMENT = 64
+#: Where the data starts in the files that are written here, whatever its shape: a multiple of 64, for aligned vector
+#: loads from the memory map. The longest header takes a hundred bytes.
+DATA_START = 128
 
 #: No header of ours comes near; a larger one is damage or an attack on memory.
 _MAX_HEADER = 1 << 16
@@ -41,24 +44,69 @@ def write_weights(path: Path, weights: np.ndarray) -> str:
     str
         The sha256 of the file.
     """
-    n_bytes = weights.shape[0] * weights.shape[1] * 4
-    entry = {"dtype": "F32", "shape": list(weights.shape), "data_offsets": [0, n_bytes]}
-    header = json.dumps({_KEY: entry}, separators=(",", ":")).encode()
-    # The format allows spaces behind the header, which is how the data is aligned.
-    header = header.ljust(-(-(len(header) + 8) // _ALIGNMENT) * _ALIGNMENT - 8)
-    digest = hashlib.sha256()
-    step = max(1, BLOCK_BYTES // max(1, weights.shape[1] * 4))
+    head = _head(weights.shape)
+    digest = hashlib.sha256(head)
     with open(path, "wb") as file:
-        for start in range(-step, len(weights), step):
-            if start < 0:
-                block: Any = struct.pack("<Q", len(header)) + header
-            else:
-                block = np.ascontiguousarray(weights[start : start + step], dtype="<f4").data
+        file.write(head)
+        for start, stop in blocks_of(weights):
+            block: Any = np.ascontiguousarray(weights[start:stop], dtype="<f4").data
             digest.update(block)
             file.write(block)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def seal_weights(path: Path, weights: np.ndarray, look: Callable[[np.ndarray], np.ndarray]) -> tuple[str, np.ndarray]:
+    """Turn a file that has weights from :data:`DATA_START` on into a safetensors file, without another copy of them.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    weights : ndarray of shape (n_states, n_weights), float32
+        What it has: the memory map of all of it behind the start.
+    look : callable
+        What else is to be known of each row, computed while its block is at hand.
+
+    Returns
+    -------
+    sha256 : str
+        Of the file.
+    looks : ndarray of shape (n_states,)
+        What ``look`` gives.
+    """
+    head = _head(weights.shape)
+    digest = hashlib.sha256(head)
+    looks: list[np.ndarray] = []
+    with open(path, "r+b") as file, ThreadPoolExecutor(1) as pool:
+        file.write(head)
+        for start, stop in blocks_of(weights):
+            block = weights[start:stop]
+            hashed = pool.submit(digest.update, block.data)
+            looks.append(look(block))
+            hashed.result()
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest(), np.concatenate(looks)
+
+
+def blocks_of(weights: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First row and end of blocks of about :data:`BLOCK_BYTES`."""
+    step = max(1, BLOCK_BYTES // max(1, weights.shape[1] * 4))
+    for start in range(0, len(weights), step):
+        yield start, start + step
+
+
+def _head(shape: tuple[int, ...]) -> bytes:
+    """What precedes the data: the length of the header, and the header."""
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, shape[0] * shape[1] * 4]}
+    header = json.dumps({_KEY: entry}, separators=(",", ":")).encode()
+    # The format allows spaces behind the header.
+    header = header.ljust(DATA_START - 8)
+    if len(header) + 8 != DATA_START:
+        raise ValueError(f"a zoo of {shape[0]} states of {shape[1]} weights is too large to be written")
+    return struct.pack("<Q", len(header)) + header
 
 
 def open_weights(path: Path, shape: tuple[int, int]) -> np.ndarray:

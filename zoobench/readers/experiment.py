@@ -19,6 +19,7 @@ from zoobench.readers.frame import column, property_frame
 from zoobench.readers.naming import naming, shortened
 from zoobench.readers.results import RESULT_KEYS, TrialNotes
 from zoobench.readers.room import MEMORY, Room
+from zoobench.readers.sparsified import with_sparsity
 from zoobench.readers.states import States
 
 #: What makes sense, in bytes: a result line has about 1.3 kB, and the largest published networks 45 MB.
@@ -113,6 +114,7 @@ class _Experiment:
         self._found: dict[str, set[int]] = defaultdict(set)
         self._broken: list[_Broken] = []
         self._reader = CheckpointReader()
+        self._room = room
         self._states = States(last_only=choice.last, room=room)
 
     def places(self, members: Iterable[Member]) -> Iterator[_Place]:
@@ -134,7 +136,10 @@ class _Experiment:
         self._choice.check(place.epoch for place in checkpoints)
         if not self._choice.last:
             self._states.expected = sum(self._choice.wants(place.epoch) for place in checkpoints)
-            return places
+            if not self._room.sorted:
+                return places
+            checkpoints.sort(key=lambda place: (place.epoch, place.trial))
+            return [place for place in places if place.notes] + checkpoints
         # The last ones first: a model's others are read only where its last are damaged.
         self._states.expected = len({place.trial for place in checkpoints})
         checkpoints.sort(key=lambda place: (place.trial, -place.epoch))
@@ -174,7 +179,7 @@ class _Experiment:
         weights, codes, epochs, layout = self._states.finish()
         notes = [self._notes.get((root, model), TrialNotes()) for model in models]
         left_out = self._left_out({trial for other, trial in self._notes if other == root} | set(self._found))
-        return ZooContents(
+        contents = ZooContents(
             name=root.rpartition("/")[2] or name,
             weights=weights,
             properties=property_frame(models, codes, epochs, _columns(notes, codes, epochs)),
@@ -190,6 +195,7 @@ class _Experiment:
                 "models without params.json": sum(note.hyperparameters is None for note in notes),
             },
         )
+        return with_sparsity(contents) if self._reader.sparsified else contents
 
     def _keeps(self, trial: str) -> bool:
         if trial not in self._kept:
@@ -197,6 +203,8 @@ class _Experiment:
         return self._kept[trial]
 
     def _read(self, place: _Place) -> None:
+        if self._states.resume(place.trial, place.epoch):
+            return
         try:
             checkpoint = self._reader.read(place.member.read(_LARGEST_CHECKPOINT))
         except UnsafeFileError:

@@ -8,10 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from zoobench.errors import ZooFormatError
+from zoobench.readers.journal import Journal
 
 
 class Room:
-    """Room in memory for a matrix of weights."""
+    """Room in memory for a matrix of weights.
+
+    Attributes
+    ----------
+    sorted : bool
+        Whether rows are better written in their final order than read in the order of the source: rows in memory can
+        be sorted where they are, and those of a file would be written twice.
+    """
+
+    sorted = False
 
     def matrix(self, n_rows: int, n_weights: int) -> np.ndarray:
         """An uninitialised float32 matrix; ZooFormatError if it does not fit."""
@@ -29,6 +39,16 @@ class Room:
             raise _too_large(n_rows, matrix.shape[1]) from None
         return matrix
 
+    def continued(self) -> list[tuple[str, int]]:
+        """Model and epoch of the rows that are there from an earlier attempt, in order."""
+        return []
+
+    def written(self, model: str, epoch: int, n_bytes: int) -> None:
+        """The next row is written."""
+
+    def keep_first(self, n_rows: int) -> None:
+        """Forget that rows beyond these are written."""
+
 
 class DiskRoom(Room):
     """Room in a file, mapped into memory.
@@ -36,29 +56,54 @@ class DiskRoom(Room):
     Parameters
     ----------
     path : Path
-        The file; it is made anew, and belongs to whoever made the room.
+        The file; it belongs to whoever made the room.
+    offset : int, default=0
+        Bytes to leave free before the weights.
+    journal : Journal, optional
+        Notes which rows are written. Without one the file is always made anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    sorted = True
+
+    def __init__(self, path: Path, offset: int = 0, journal: Journal | None = None) -> None:
         self._path = path
+        self._offset = offset
+        self._journal = journal
 
     def matrix(self, n_rows: int, n_weights: int) -> np.ndarray:
         """A float32 matrix whose pages are the file's."""
-        with open(self._path, "wb") as file:
-            _set_size(file.fileno(), 4 * n_rows * n_weights)
+        size = self._offset + 4 * n_rows * n_weights
+        if not (self.continued() and self._path.is_file() and self._path.stat().st_size == size):
+            self.keep_first(0)
+            with open(self._path, "wb") as file:
+                _set_size(file.fileno(), size)
         return self._mapped(n_rows, n_weights)
 
     def resized(self, matrix: np.ndarray, n_rows: int) -> np.ndarray:
         """The matrix over a longer or shorter file."""
         n_weights = matrix.shape[1]
         with open(self._path, "r+b") as file:
-            _set_size(file.fileno(), 4 * n_rows * n_weights)
+            _set_size(file.fileno(), self._offset + 4 * n_rows * n_weights)
         return self._mapped(n_rows, n_weights)
+
+    def continued(self) -> list[tuple[str, int]]:
+        """Model and epoch of the rows that are there from an earlier attempt, in order."""
+        return [] if self._journal is None else self._journal.states
+
+    def written(self, model: str, epoch: int, n_bytes: int) -> None:
+        """The next row is written."""
+        if self._journal is not None:
+            self._journal.add(model, epoch, n_bytes, self._path)
+
+    def keep_first(self, n_rows: int) -> None:
+        """Forget that rows beyond these are written."""
+        if self._journal is not None:
+            self._journal.keep_first(n_rows)
 
     def _mapped(self, n_rows: int, n_weights: int) -> np.ndarray:
         if not n_rows:
             return np.empty((0, n_weights), np.float32)
-        return np.memmap(self._path, np.float32, "r+", shape=(n_rows, n_weights))
+        return np.memmap(self._path, np.float32, "r+", offset=self._offset, shape=(n_rows, n_weights))
 
 
 #: Where weights go unless somebody says otherwise.

@@ -45,6 +45,18 @@ class WeightRows:
         self.replace(self._n_rows - 1, pieces)
         return self._n_rows - 1
 
+    def claim(self) -> None:
+        """Add the row that the file holds already."""
+        self._n_rows += 1
+
+    def holds(self, row: int, pieces: Sequence[memoryview]) -> bool:
+        """Whether a row has these bytes already."""
+        position = 4 * self._n_weights * row
+        return all(
+            self._bytes[position + start : position + start + len(piece)] == piece
+            for piece, start in zip(pieces, np.cumsum([0, *map(len, pieces)]).tolist(), strict=False)
+        )
+
     def replace(self, row: int, pieces: Sequence[memoryview]) -> None:
         """Overwrite a row."""
         position = 4 * self._n_weights * row

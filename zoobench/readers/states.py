@@ -40,6 +40,15 @@ class States:
         row = self._row_of.get(model)
         return -1 if row is None else self._epochs[row]
 
+    def resume(self, model: str, epoch: int) -> bool:
+        """Take a state over from an earlier attempt, if that is what the next row holds."""
+        # The first is always read: it tells the structure, and whether the source is what it was.
+        if self._rows is None or self._room.continued()[len(self) : len(self) + 1] != [(model, epoch)]:
+            return False
+        self._rows.claim()
+        self._note(model, epoch, self._structures[-1])
+        return True
+
     def add(self, model: str, epoch: int, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint.
 
@@ -58,15 +67,25 @@ class States:
             )
         row = self._row_of.get(model)
         if row is None:
-            row = self._rows.append(checkpoint.pieces)
-            self._models.append(model)
-            self._epochs.append(epoch)
-            self._structures.append(structure)
+            row = len(self)
+            continued = self._room.continued()
+            known = continued[row : row + 1] == [(model, epoch)] and self._rows.holds(row, checkpoint.pieces)
+            if not known:
+                self._room.keep_first(row)
+            self._rows.append(checkpoint.pieces)
+            self._note(model, epoch, structure)
+            if not known:
+                self._room.written(model, epoch, 4 * structure.n_weights)
         else:
             self._rows.replace(row, checkpoint.pieces)
             self._epochs[row], self._structures[row] = epoch, structure
         if self._last_only:
             self._row_of[model] = row
+
+    def _note(self, model: str, epoch: int, structure: Structure) -> None:
+        self._models.append(model)
+        self._epochs.append(epoch)
+        self._structures.append(structure)
 
     def models(self) -> list[str]:
         """The models that have states, sorted."""
@@ -84,4 +103,6 @@ class States:
         epochs = np.array(self._epochs)
         order = np.lexsort((codes, epochs))
         layout = self._structures[order[0]].layout()
+        if np.any(order[1:] < order[:-1]):
+            self._room.keep_first(0)  # rows are about to change their places
         return self._rows.finish(order), codes[order], epochs[order], layout

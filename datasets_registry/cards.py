@@ -56,7 +56,8 @@ class Card:
     epochs : tuple of int or None
         Epochs of which every model has a state, as the authors count them.
     n_weights : int or None
-        Length of a weight vector, without the buffers of batch normalisation.
+        Numbers of a network that are trained. A weight vector also holds the buffers of batch normalisation, where
+        there is one: ``X[:, zoo.layout.mask(roles=["weight", "bias"])]`` leaves them out.
     grid : dict of str to list, or None
         Values of each hyper-parameter that was set on a grid.
     seeds : str or None

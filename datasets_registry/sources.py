@@ -18,9 +18,9 @@ FORMATS = {
     "zoo": True,  # the zoo format
     "experiment": True,  # a raw Ray Tune experiment: a tree of files, or a zip or tar of one
     "dataset_pt": True,  # a preprocessed file of the Model Zoos
-    "small_cnn_zoo": False,  # weights.npy, metrics.csv.gz and layout.csv
-    "hyper_representations": False,  # the datasets of the two papers before and beside the Model Zoos
-    "other": False,
+    "small_cnn_zoo": True,  # weights.npy, metrics.csv.gz and layout.csv
+    "hyper_representations": True,  # preprocessed files of the two papers before and beside the Model Zoos
+    "other": False,  # checkpoints of networks of many makes, one by one
 }
 
 _CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")

@@ -27,9 +27,9 @@ LAYERS = (
     {"architecture_shapes", "datahome", "errors", "index_dict", "layers", "layout", "properties", "split", "warning"},
     {"contents", "network", "selection", "zoo"},
     {"datasets_registry", "download", "loading", "readers", "store", "tablefile", "weightfile"},
-    {"acquire", "convert", "estimators", "fetch", "generators", "origins"},
+    {"acquire", "check_sources", "convert", "estimators", "fetch", "generators", "originals", "origins"},
     {"benchmark"},
-    {"cli"},
+    {"cli", "cli_sparsify"},
     {"__main__"},
 )
 

@@ -91,11 +91,11 @@ def test_a_damaged_source_leaves_nothing(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, time
-from zoobench import convert, store
+from zoobench import convert, weightfile
 def slowly(*arguments):
     print("writing", flush=True)
     time.sleep(60)
-store.seal_weights = slowly
+weightfile.Seal.finish = slowly
 convert.convert(sys.argv[1], sys.argv[2])
 """
 

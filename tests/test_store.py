@@ -324,3 +324,24 @@ def test_states_with_nan_are_stored_and_left_out_on_reading(tmp_path: Path) -> N
     ):
         assert len(load_zoo(folder, drop_nan=False).data) == 60
     check_zoo(folder)
+
+
+def test_saving_says_what_the_disk_refused(tmp_path: Path) -> None:
+    """Where a folder cannot be made, or has no room, the error names path, zoo and remedy; no half zoo is left."""
+    (tmp_path / "file").write_text("in the way")
+    zoo = load_zoo(write_zoo(tmp_path / "zoo", sample_contents()))
+    with pytest.raises(NotADirectoryError, match=r"cannot write zoo .*choose another folder.*file/below"):
+        save_zoo(zoo, tmp_path / "file" / "below")
+    script = (
+        "import resource, signal, sys; from zoobench import load_zoo, save_zoo\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "zoo = load_zoo(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n    save_zoo(zoo, sys.argv[2])\n"
+        "except OSError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "zoo"), str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot write zoo" in done.stdout
+    assert "make room" in done.stdout
+    assert not (tmp_path / "new").exists()

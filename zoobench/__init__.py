@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoobench.errors import UnsafeFileError, ZooFormatError
     from zoobench.fetch import fetch_zoo, list_zoos
     from zoobench.generators.population import make_zoo
+    from zoobench.generators.sparsify import sparsify_zoo
     from zoobench.layout import WeightLayout
     from zoobench.loading import load_zoo
     from zoobench.store import save_zoo
@@ -35,6 +36,7 @@ __all__ = [
     "make_zoo",
     "paper_table",
     "save_zoo",
+    "sparsify_zoo",
 ]
 
 _DEFINED_IN = {
@@ -50,6 +52,7 @@ _DEFINED_IN = {
     "make_zoo": "zoobench.generators.population",
     "paper_table": "zoobench.benchmark.paper",
     "save_zoo": "zoobench.store",
+    "sparsify_zoo": "zoobench.generators.sparsify",
 }
 
 if not TYPE_CHECKING:  # A type checker that saw this would take every misspelt name for granted.

@@ -97,7 +97,7 @@ def _info(arguments: argparse.Namespace) -> None:
     print("Models: " + ", ".join(f"{len(set(groups))} {part}" for part, groups in parts.items()))
     print("\nLayers")
     for layer in zoo.layout.layers:
-        shapes = ", ".join(f"{tensor.role} {'x'.join(map(str, tensor.shape))}" for tensor in layer.tensors)
+        shapes = ", ".join(f"{tensor.role} {'x'.join(map(str, tensor.shape)) or 1}" for tensor in layer.tensors)
         print(f"  {layer.slice.start:>8}  {layer.name:<18}{layer.kind:<12}{shapes}")
     print("\nProperties")
     for name, column in zoo.properties.items():
@@ -115,16 +115,23 @@ def _fetch(arguments: argparse.Namespace) -> None:
     from zoobench.acquire import missing_epochs, preview
     from zoobench.datasets_registry.cards import find_card
     from zoobench.download.disk import human
-    from zoobench.fetch import fetch_zoo, stored_at
+    from zoobench.fetch import fetch_zoo, remedied, stored_at
     from zoobench.selection import normalise_epochs
 
     card = find_card(arguments.zoo)
     folder = stored_at(card)
     if not arguments.dry_run:
-        zoo = fetch_zoo(card.name, epochs=arguments.epochs, properties="epoch", max_bytes=arguments.max_bytes)
+        zoo = fetch_zoo(
+            card.name,
+            epochs=arguments.epochs,
+            properties="epoch",
+            max_bytes=arguments.max_bytes,
+            keep_original=arguments.keep_original,
+        )
         print(f"{folder}: {zoo!r}")
         return
-    missing = missing_epochs(card, folder, normalise_epochs(arguments.epochs))
+    with remedied(card, folder):
+        missing = missing_epochs(card, folder, normalise_epochs(arguments.epochs))
     if missing == () or card.bundled:
         print(f"nothing to transfer: it is in {folder}")
         return
@@ -132,23 +139,40 @@ def _fetch(arguments: argparse.Namespace) -> None:
     for name, size in plan.files:
         print(f"{'?' if size is None else human(size):>10}  {name}")
     total = "of unknown size" if plan.n_bytes is None else human(plan.n_bytes)
-    print(f"{len(plan.files)} files, {total}, in {plan.n_requests} requests from {plan.source.address}")
+    time = f", in {plan.seconds / 60:.0f} minutes at least" if plan.seconds else ""
+    print(f"{len(plan.files)} files, {total}, in {plan.n_requests} requests{time}, from {plan.source.address}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
     from zoobench.convert import convert
+    from zoobench.originals import drop_original, require_droppable
     from zoobench.selection import normalise_epochs
 
-    source = Path(arguments.source)
+    source, out = Path(arguments.source), Path(arguments.out)
     if not source.exists():
         raise FileNotFoundError(f"there is no file or folder {source}; check the path")
+    if arguments.drop_original:
+        require_droppable(source, out, arguments.epochs)
     epochs = normalise_epochs(arguments.epochs)
     left_out: dict[str, int] = {}
-    written = convert(source, arguments.out, epochs=epochs, finish=lambda contents: _noted(contents, left_out))
+    try:
+        written = convert(source, out, epochs=epochs, finish=lambda contents: _noted(contents, left_out))
+    except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        raise OSError(
+            f"cannot convert {source} into {out}: {error.strerror}; make room there, or name a folder that can be "
+            "written to"
+        ) from error
     table = written.properties
-    print(f"{arguments.out}: {len(table)} states of {table['model'].nunique()} models")
+    print(f"{out}: {len(table)} states of {table['model'].nunique()} models")
     for reason, count in left_out.items():
         print(f"left out: {count} {reason}")
+    if arguments.drop_original and left_out:
+        print(f"{source} stays, since not all of it could be taken over")
+    elif arguments.drop_original:
+        drop_original(source, out)
+        print(f"{source} is deleted: every byte of {out} is as it was written")
 
 
 def _noted(contents: Any, left_out: dict[str, int]) -> Any:
@@ -162,7 +186,9 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     recipe = find_recipe(arguments.recipe)
     if arguments.dry_run:
-        print(f"{recipe.n_models} models of {recipe.n_epochs} epochs, {recipe.n_states} states to keep")
+        from zoobench.generators.estimate import estimate
+
+        print(estimate(recipe, device=arguments.device, n_jobs=arguments.n_jobs).describe())
         return
     out = Path(arguments.out or Path(arguments.recipe).stem)
     zoo = make_zoo(recipe, device=arguments.device, n_jobs=arguments.n_jobs, out=out, resume=not arguments.start_afresh)
@@ -172,12 +198,11 @@ def _generate(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from zoobench.benchmark.results import run_paper, save_result
+    from zoobench.benchmark.results import benchmarked, run_paper, save_result
     from zoobench.benchmark.tables import describe, render
-    from zoobench.datasets_registry.cards import find_card, read_cards
+    from zoobench.datasets_registry.cards import find_card
 
-    names = [find_card(zoo).name for zoo in arguments.zoos]
-    names = names or [card.name for card in read_cards().values() if card.bundled]
+    names = [find_card(zoo).name for zoo in arguments.zoos] or benchmarked()
     results = []
     for name in tqdm(names, desc="benchmark", unit="zoo"):
         results.append(run_paper(name))
@@ -201,23 +226,41 @@ def _table(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from zoobench.benchmark.results import RESULTS, differences, load_result, run_paper
+    from zoobench.benchmark.results import RESULTS, benchmarked, differences, load_result, run_paper
     from zoobench.datasets_registry.cards import read_cards
     from zoobench.store import check_zoo
 
+    if arguments.sources is not None:
+        _check_sources(arguments.sources)
     for path in arguments.paths:
         index = check_zoo(path)
         print(f"{path}: every byte of {index['n_states']} states x {index['n_weights']} weights is as it was written")
-    if arguments.paths:
+    if arguments.paths or arguments.sources is not None:
         return
     said: list[str] = []
     names = [card.name for card in read_cards().values() if card.bundled]
     for name in tqdm(names, desc="check", unit="zoo"):
         check_zoo(read_cards()[name].bundled)  # type: ignore[arg-type]
-        said += differences(run_paper(name), load_result(RESULTS / f"{name}.json"))
+        if name in benchmarked():
+            said += differences(run_paper(name), load_result(RESULTS / f"{name}.json"))
     if said:
         raise _CheckFailed("; ".join(said))
     print(f"{len(names)} bundled zoos are whole, and their benchmark gives the committed results")
+
+
+def _check_sources(names: Sequence[str]) -> None:
+    from zoobench.acquire import HOSTS
+    from zoobench.check_sources import check_sources
+
+    findings = []
+    for finding in check_sources(names, hosts=HOSTS):
+        findings.append(finding)
+        print(finding, flush=True)
+    wrong = sum(finding.wrong for finding in findings)
+    zoos = len({finding.card for finding in findings})
+    print(f"{len(findings)} sources of {zoos} zoos: {len(findings) - wrong} ok, {wrong} wrong")
+    if wrong:
+        raise _CheckFailed(f"{wrong} of {len(findings)} sources are wrong")
 
 
 def _zoo(name: str, **selection: Any) -> Any:
@@ -249,6 +292,7 @@ def _epochs(text: str) -> str | list[int]:
 
 def _parser() -> argparse.ArgumentParser:
     from zoobench import __version__
+    from zoobench.cli_sparsify import add_sparsify
 
     parser = argparse.ArgumentParser(
         prog="zoobench", description="Model zoos as data: list them, convert them, train them, learn from them."
@@ -276,23 +320,29 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("zoo", metavar="ZOO", help="a zoo's name")
     sub.add_argument("--epochs", **epochs)  # type: ignore[arg-type]
     sub.add_argument("--max-bytes", default="10 GB", help="refuse to transfer more (default: 10 GB)")
+    sub.add_argument(
+        "--keep-original", action="store_true", help="keep the downloaded files, in .raw of the data folder"
+    )
     sub.add_argument("--dry-run", action="store_true", help="say what would be transferred, and stop")
 
     sub = command("convert", _convert, "turn a raw experiment or a preprocessed .pt into the zoo format")
     sub.add_argument("source", metavar="SOURCE", help="folder, zip, tar, or .pt file")
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument("--epochs", **epochs)  # type: ignore[arg-type]
+    sub.add_argument("--drop-original", action="store_true", help="delete SOURCE when OUT is written and checked")
 
     sub = command("generate", _generate, "train a zoo from a recipe")
     sub.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a TOML file")
     sub.add_argument("--out", help="folder to write (default: the recipe's name, in this folder)")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    sub.add_argument("--n-jobs", type=int, help="chunks of sixteen models trained at once (default: 1)")
+    sub.add_argument("--n-jobs", type=int, help="chunks of models trained at the same time (default: 1)")
     sub.add_argument("--start-afresh", action="store_true", help="train again what an earlier run has finished")
-    sub.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    sub.add_argument("--dry-run", action="store_true", help="say what it would cost: models, steps, bytes and time")
+
+    add_sparsify(command, _zoo)
 
     sub = command("run", _run, "run the paper's benchmark on zoos of the registry and print its table")
-    sub.add_argument("zoos", metavar="ZOO", nargs="*", help="names of zoos (default: all bundled ones)")
+    sub.add_argument("zoos", metavar="ZOO", nargs="*", help="names of zoos (default: the bundled ones, twins apart)")
     sub.add_argument("--out", help="folder for the results as JSON, one file a zoo")
     sub.add_argument("--format", **styles)  # type: ignore[arg-type]
 
@@ -310,4 +360,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("check", _check, "compare a zoo with its checksums, or the bundled zoos with their committed results")
     sub.add_argument("paths", metavar="PATH", nargs="*", help="folders in the zoo format (default: what is bundled)")
+    sub.add_argument(
+        "--sources",
+        metavar="ZOO",
+        nargs="*",
+        help="ask the hosts of these zoos (default: all) for what the registry says, and read a model of each",
+    )
     return parser

@@ -16,6 +16,7 @@ from zoobench.contents import ZooContents
 from zoobench.readers import read_foreign
 from zoobench.readers.journal import Journal
 from zoobench.readers.room import DiskRoom
+from zoobench.selection import largest_weights
 from zoobench.store import is_zoo, read_zoo, write_zoo
 from zoobench.weightfile import DATA_START, blocks_of
 
@@ -34,6 +35,7 @@ def convert(
     epochs: str | tuple[int, ...] | None = None,
     finish: Callable[[ZooContents], ZooContents] = lambda contents: contents,
     add: bool = False,
+    member: str | None = None,
 ) -> ZooContents:
     """Write a foreign zoo to a folder, in the zoo format.
 
@@ -52,6 +54,8 @@ def convert(
         What is to be changed of the contents before they are written: a name, a card, the provenance.
     add : bool, default=False
         Keep the states that the zoo in the folder has already, and add those that it has not.
+    member : str, optional
+        Folder to read, of a source that holds several zoos.
 
     Returns
     -------
@@ -69,14 +73,18 @@ def convert(
     with _scratch(folder):
         # Which states are the last is known when all names have been seen, so the order of rows is not.
         kept = None if epochs == "last" else epochs
-        journal = Journal(folder / _JOURNAL, Path(source), every=JOURNAL_BYTES, choice=kept and list(kept))
-        room = DiskRoom(folder / _READING, DATA_START, None if epochs == "last" else journal)
-        contents = finish(read_foreign(source, epochs=epochs, room=room))
-        adopted = folder / _READING
-        if add and is_zoo(folder):
-            contents = _joined(read_zoo(folder), contents, DiskRoom(folder / _JOINING, DATA_START))
-            adopted = folder / _JOINING
-        write_zoo(folder, contents, adopt=adopted)
+        journal = Journal(folder / _JOURNAL, Path(source), every=JOURNAL_BYTES, choice=[kept and list(kept), member])
+        with (
+            DiskRoom(folder / _READING, DATA_START, None if epochs == "last" else journal) as reading,
+            DiskRoom(folder / _JOINING, DATA_START) as joining,
+        ):
+            contents = finish(read_foreign(source, epochs=epochs, member=member, room=reading))
+            room = reading
+            if add and is_zoo(folder):
+                contents, room = _joined(read_zoo(folder), contents, joining), joining
+            # While the checksum, in its own thread, is behind.
+            contents = replace(contents, peaks=largest_weights(contents.weights, contents.layout))
+            write_zoo(folder, contents, adopt=room.sealed(contents.weights))
     return read_zoo(folder)
 
 

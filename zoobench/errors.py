@@ -1,5 +1,10 @@
 """The exceptions that tell bad data from bad arguments."""
 
+import errno
+
+#: What the system says of a disk, a quota or a file that has no more room.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 class ZooFormatError(ValueError):
     """A file or folder is not what its reader expects: damaged, incomplete or of another kind.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pandas as pd
 
 from zoobench.datahome import get_data_home
 from zoobench.datasets_registry.cards import Card, find_card, read_cards
+from zoobench.errors import ZooFormatError
 from zoobench.loading import load_zoo
 from zoobench.selection import Epochs, check_subset, normalise_epochs
 from zoobench.store import is_zoo
@@ -33,6 +37,7 @@ def fetch_zoo(
     as_frame: bool = False,
     n_retries: int = 3,
     delay: float = 1.0,
+    keep_original: bool = False,
 ) -> Any:
     """Load a zoo by name, and download it first where it is not on this machine.
 
@@ -72,6 +77,9 @@ def fetch_zoo(
         Further attempts after a request that failed for a reason that may pass.
     delay : float, default=1.0
         Seconds before the first further attempt, doubled for each one after it.
+    keep_original : bool, default=False
+        Keep what is downloaded beside the converted zoo, in ``.raw`` of the data folder. Epochs that are asked for
+        later come from there, if they are in it.
 
     Returns
     -------
@@ -81,12 +89,12 @@ def fetch_zoo(
     ------
     ValueError
         For an unknown name or variant, with close matches; for an unknown subset, epoch or property; where more than
-        ``max_bytes`` would be transferred.
+        ``max_bytes`` would be transferred; for a negative ``n_retries`` or ``delay``.
     ZooFormatError
-        If the stored zoo is damaged.
+        If the stored zoo is damaged, or of another version of the format.
     OSError
-        If the zoo is not on this machine and cannot or may not be downloaded: the addresses, the folder and the
-        command are named.
+        If the zoo is not on this machine and cannot or may not be downloaded, or the data folder cannot be written to
+        or has no room: the addresses, the folder and the command are named.
 
     Examples
     --------
@@ -98,26 +106,54 @@ def fetch_zoo(
     card = find_card(name, variant)
     check_subset(subset)
     wanted, limit = normalise_epochs(epochs), parse_bytes(max_bytes)
+    if isinstance(n_retries, bool) or not isinstance(n_retries, numbers.Integral) or n_retries < 0:
+        raise ValueError(f"n_retries must be a whole number from 0 on, not {n_retries!r}")
+    if isinstance(delay, bool) or not isinstance(delay, numbers.Real) or not 0 <= delay < math.inf:
+        raise ValueError(f"delay must be a number of seconds from 0 on, not {delay!r}")
     folder = stored_at(card, data_home)
     if card.bundled is None:
         # Only now: what downloads takes longer to import than a stored zoo takes to open.
         from zoobench.acquire import acquire, missing_epochs
 
-        missing = missing_epochs(card, folder, wanted)
+        with remedied(card, folder):
+            missing = missing_epochs(card, folder, wanted)
         if missing != ():
             if not download_if_missing:
                 raise _missing(card, folder)
-            acquire(card, folder, missing, max_bytes=limit, n_retries=n_retries, delay=delay)
-    return load_zoo(
-        folder,
-        subset=subset,
-        epochs=epochs,
-        properties=properties,
-        max_abs_weight=max_abs_weight,
-        drop_nan=drop_nan,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-    )
+            acquire(
+                card,
+                folder,
+                missing,
+                max_bytes=limit,
+                n_retries=int(n_retries),
+                delay=float(delay),
+                keep_original=keep_original,
+            )
+    with remedied(card, folder):
+        return load_zoo(
+            folder,
+            subset=subset,
+            epochs=epochs,
+            properties=properties,
+            max_abs_weight=max_abs_weight,
+            drop_nan=drop_nan,
+            return_X_y=return_X_y,
+            as_frame=as_frame,
+        )
+
+
+@contextmanager
+def remedied(card: Card, folder: Path) -> Iterator[None]:
+    """What a user can do about a stored zoo that cannot be read, added to the error that says why."""
+    try:
+        yield
+    except ZooFormatError as error:
+        remedy = (
+            f"or delete the folder {folder}, and `zoobench fetch {card.name}` fetches the zoo again"
+            if card.bundled is None
+            else "or install zoobench again"
+        )
+        raise type(error)(f"{error}; {remedy}") from error
 
 
 def stored_at(card: Card, data_home: str | os.PathLike[str] | None = None) -> Path:
@@ -137,12 +173,11 @@ def parse_bytes(text: int | str) -> int:
 
 
 def _missing(card: Card, folder: Path) -> OSError:
-    sources = "; ".join(source.address for source in card.sources)
-    n_states, n_weights = card.n_states, card.n_weights
-    size = f" ({4 * n_states * n_weights / 1e9:.1f} GB of weights)" if n_states and n_weights else ""
+    from zoobench.acquire import what_is_missing
+
+    sources = ", ".join(source.address for source in card.sources)
     return FileNotFoundError(
-        f"zoo {card.name!r}{size} is not in {folder}, or lacks some of the epochs that are asked for. "
-        f"`zoobench fetch {card.name}` downloads it from {sources}"
+        f"{what_is_missing(card, folder)}. `zoobench fetch {card.name}` downloads it from {sources}"
     )
 
 

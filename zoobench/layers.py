@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Roles of tensors that an optimizer trains; everything else is a buffer.
+#: Roles of the tensors of a batch normalisation that an optimizer trains; its others are buffers.
 PARAMETER_ROLES = ("weight", "bias")
 
 
@@ -50,6 +50,11 @@ class TensorSpec:
     def role(self) -> str:
         """What it is to its layer: ``"weight"``, ``"bias"``, ``"running_mean"``, ..."""
         return self.name.rpartition(".")[2]
+
+    @property
+    def is_buffer(self) -> bool:
+        """Whether it was counted in training, not trained: the running statistics of batch normalisation."""
+        return self.kind == "batch_norm" and self.role not in PARAMETER_ROLES
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from zoobench.architecture_shapes import VARIANTS, find_form, tensors_of
 from zoobench.errors import ZooFormatError
 from zoobench.index_dict import read_index_dict, write_index_dict
-from zoobench.layers import PARAMETER_ROLES, LayerSpec, TensorSpec, choose_tensors
+from zoobench.layers import LayerSpec, TensorSpec, choose_tensors
 
 
 class WeightLayout:
@@ -232,7 +232,7 @@ class WeightLayout:
     @property
     def n_parameters(self) -> int:
         """How many of the numbers were trained: all but the buffers of batch normalisation."""
-        return sum(tensor.size for tensor in self.tensors if tensor.role in PARAMETER_ROLES)
+        return sum(tensor.size for tensor in self.tensors if not tensor.is_buffer)
 
     def mask(self, *, kinds: Sequence[str] | None = None, roles: Sequence[str] | None = None) -> np.ndarray:
         """Which columns of the weight matrix belong to tensors of some kinds and roles.

@@ -31,8 +31,8 @@ def load_zoo(
     Parameters
     ----------
     path : path-like
-        A folder in the zoo format; a raw Ray Tune experiment as folder, zip, tar or compressed tar; or a preprocessed
-        ``dataset_*.pt`` of the Model Zoos' authors. Nothing in it is executed.
+        A folder in the zoo format; a raw Ray Tune experiment or a part of the Small CNN Zoo as folder, zip, tar or
+        compressed tar; or a preprocessed ``dataset_*.pt`` of the Model Zoos' authors. Nothing in it is executed.
     subset : {"train", "val", "test", "all"}, default="all"
         Part of the split: 70/15/15 by model, from a hash of the model's name. A ``.pt`` file is taken with the split
         that its authors published.
@@ -121,5 +121,5 @@ def _reopen_foreign(path: str, subset: str, epochs: str | tuple[int, ...] | None
     from zoobench.readers import detect, read_foreign
 
     # Which models belong to a published split is known only after reading; to the hash split, by their names.
-    by_name = subset != "all" and detect(path) == "experiment"
+    by_name = subset != "all" and detect(path) != "dataset_pt"
     return read_foreign(path, epochs=epochs, keep_model=models_of(subset) if by_name else None)

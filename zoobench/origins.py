@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,17 +13,22 @@ from zoobench.datasets_registry.sources import DIRECTORY_HOST, DirectorySource, 
 from zoobench.download.checksums import ChecksumLock
 from zoobench.download.client import Client
 from zoobench.download.disk import require_space, write_whole
-from zoobench.download.files import fetch_file
+from zoobench.download.files import fetch_file, is_fetched
 from zoobench.download.listing import Entry, address, list_directories, list_directory
 from zoobench.download.many import fetch_many
 from zoobench.download.mirror import mirror_base, mirrored
 from zoobench.download.ranges import RemoteZip
 from zoobench.download.remote import DownloadError, OfflineError, RangesNotSupportedError, RemoteFile, is_safe_path
 from zoobench.download.zenodo import API, record_files
+from zoobench.selection import listed
 
 _CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,9})")
-_MEMBER = re.compile(r"(?:.*/)?[^/]+/(?:checkpoint_(?P<epoch>[0-9]{1,9})/checkpoints|(?:params|result)\.json)")
 _NOTES = ("params.json", "result.json")
+
+#: What readers need of a raw experiment's archive: a trial's checkpoints and notes.
+_MEMBER = re.compile(
+    r"(?P<trial>(?:.*/)?[^/]+)/(?:checkpoint_(?P<epoch>[0-9]{1,9})/checkpoints|(?:params|result)\.json)"
+)
 
 #: With more requests than this for parts of one file, a host that serves single files is asked instead: hosts of
 #: large files limit their guests to a few thousand requests an hour.
@@ -48,6 +53,8 @@ class Plan:
         Transfers them and returns the path of what :func:`zoobench.readers.read_foreign` reads.
     whole : bool
         Whether every epoch of the source comes, whichever were asked for.
+    seconds : float
+        Time that it takes at least, because the host limits how many requests it answers.
     """
 
     source: Source
@@ -56,6 +63,7 @@ class Plan:
     n_requests: int
     fetch: Callable[[], Path]
     whole: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,19 @@ class Hosts:
         Base address of the authors' per-file host.
     zenodo : str
         Base address of Zenodo's API.
+    plain : str or None
+        What stands for the ``https://`` of plain addresses.
     """
 
     directory: str = DIRECTORY_HOST
     zenodo: str = API
+    plain: str | None = None
+
+    def file_at(self, source: UrlSource) -> RemoteFile:
+        """The file of a plain address."""
+        url = source.url if self.plain is None else self.plain + source.url.removeprefix("https://")
+        name = source.url.rpartition("/")[2]
+        return RemoteFile(url, name, size=source.size, checksum=source.checksum, origin=source.url)
 
 
 @dataclass(frozen=True)
@@ -126,18 +143,16 @@ def plan(source: Source, epochs: Sequence[int] | None, desk: Desk) -> Plan:
     if isinstance(source, DirectorySource):
         return _plan_directory(source, epochs, desk)
     if isinstance(source, ZenodoSource):
-        return _plan_file(source, _record_file(source, desk), epochs, desk)
+        return _plan_file(source, _record_addresses(source, desk), epochs, desk)
     if isinstance(source, UrlSource):
-        name = source.url.rpartition("/")[2]
-        return _plan_file(
-            source, RemoteFile(source.url, name, size=source.size, checksum=source.checksum), epochs, desk
-        )
+        file = desk.hosts.file_at(source)
+        return _plan_file(source, mirrored(file, f"{desk.card.name}/{file.name}"), epochs, desk)
     raise ValueError(f"a source of kind {source.kind!r} is not downloaded")
 
 
-def _record_file(source: ZenodoSource, desk: Desk) -> RemoteFile:
-    """The record's one file that the card means."""
-    files = record_files(source.record or source.doi, client=desk.client, api=desk.hosts.zenodo)
+def record_file(source: ZenodoSource, hosts: Hosts, client: Client) -> RemoteFile:
+    """The record's one file that a card means; DownloadError if there is not exactly one."""
+    files = record_files(source.record or source.doi, client=client, api=hosts.zenodo)
     pattern = source.file or "*"
     found = [file for file in files if fnmatch(file.name, pattern)]
     if len(found) != 1:
@@ -148,12 +163,43 @@ def _record_file(source: ZenodoSource, desk: Desk) -> RemoteFile:
     return replace(file, size=file.size or source.size, checksum=file.checksum or source.checksum)
 
 
+def _record_addresses(source: ZenodoSource, desk: Desk) -> list[RemoteFile]:
+    """Addresses of the record's file: with what the record says of it, or on a mirror where no record can be asked."""
+    try:
+        file = record_file(source, desk.hosts, desk.client)
+    except DownloadError:
+        copy = _copy_on_mirror(source, desk)
+        if copy is None:
+            raise
+        return [copy]
+    return mirrored(file, f"{desk.card.name}/{file.name}")
+
+
+def _copy_on_mirror(source: ZenodoSource, desk: Desk) -> RemoteFile | None:
+    base = mirror_base()
+    if base is None or source.file is None:
+        return None
+    folder = address(base, desk.card.name)
+    try:
+        listing = list_directory(folder, client=desk.client)
+    except DownloadError:
+        # A mirror need not list its folders; then the name has to be known.
+        listing = [] if set("*?[") & set(source.file) else [Entry(source.file, is_directory=False)]
+    found = [entry for entry in listing if not entry.is_directory and fnmatch(entry.name, source.file)]
+    if len(found) != 1:
+        return None
+    name = found[0].name
+    size = source.size if found[0].size is None else found[0].size
+    return RemoteFile(address(folder, name), name, size, source.checksum, origin=f"{source.address}#{name}")
+
+
 # -- one file ----------------------------------------------------------------------------------------------------------
 
 
-def _plan_file(source: Source, file: RemoteFile, epochs: Sequence[int] | None, desk: Desk) -> Plan:
-    addresses = mirrored(file, f"{desk.card.name}/{file.name}")
-    if epochs is not None and source.format == "experiment" and file.name.endswith(".zip"):
+def _plan_file(source: Source, addresses: list[RemoteFile], epochs: Sequence[int] | None, desk: Desk) -> Plan:
+    file = addresses[-1]
+    here = is_fetched(addresses, desk.folder)
+    if not here and epochs is not None and source.format == "experiment" and file.name.endswith(".zip"):
         for candidate in addresses:
             try:
                 return _plan_members(source, candidate, epochs, desk)
@@ -166,6 +212,8 @@ def _plan_file(source: Source, file: RemoteFile, epochs: Sequence[int] | None, d
     def fetch() -> Path:
         return fetch_file(addresses, desk.folder, lock=desk.lock, client=desk.client, progress=desk.progress)
 
+    if here:  # by an earlier call, which did not come to convert it
+        return Plan(source, [], 0, 0, fetch, whole=True)
     return Plan(source, [(file.name, file.size)], file.size, 1, fetch, whole=True)
 
 
@@ -173,7 +221,10 @@ def _plan_members(source: Source, file: RemoteFile, epochs: Sequence[int], desk:
     """Those members of a remote zip that belong to some epochs, and are not here yet."""
     remote = RemoteZip(file, client=desk.client, cache=desk.folder / f".{file.name}.directory")
     tree = desk.folder / "members"
-    wanted = [name for name in remote.members if _belongs(name, epochs) and not (tree / name).exists()]
+    there = {name: match for name in remote.members if (match := trial_member(source, name))}
+    _require_epochs(file.url, epochs, {int(match["epoch"]) for match in there.values() if match["epoch"]})
+    asked = (name for name, match in there.items() if match["epoch"] is None or int(match["epoch"]) in epochs)
+    wanted = [name for name in asked if not (tree / name).exists()]
     unsafe = [name for name in wanted if not is_safe_path(name)]
     if unsafe:
         raise DownloadError(f"{file.url} has a member {unsafe[0]!r} that would lie outside its folder; it was not read")
@@ -194,12 +245,27 @@ def _plan_members(source: Source, file: RemoteFile, epochs: Sequence[int], desk:
                 bar.update()
         return tree
 
-    return Plan(source, [(name, remote.members[name].compress_size) for name in wanted], n_bytes, len(extents), fetch)
+    files: list[tuple[str, int | None]] = [(name, remote.members[name].compress_size) for name in wanted]
+    seconds = desk.client.least_seconds(file.url, len(extents))
+    return Plan(source, files, n_bytes, len(extents), fetch, seconds=seconds)
 
 
-def _belongs(name: str, epochs: Sequence[int]) -> bool:
-    match = _MEMBER.fullmatch(name)
-    return match is not None and (match["epoch"] is None or int(match["epoch"]) in epochs)
+def trial_member(source: Source, name: str) -> re.Match[str] | None:
+    """What a member of a source's archive is to a raw experiment: groups ``trial`` and ``epoch``; None if nothing.
+
+    Of an archive that holds several zoos, only what lies in the source's folder is something.
+    """
+    inside = source.member if isinstance(source, ZenodoSource) else None
+    return _MEMBER.fullmatch(name) if inside is None or f"/{inside}/" in f"/{name}" else None
+
+
+def _require_epochs(where: str, asked: Sequence[int] | None, there: Collection[int]) -> None:
+    """Before anything is transferred, whether a source has what is asked for."""
+    missing = sorted(set(asked or ()) - set(there))
+    if missing or not there:
+        lacking = f"no checkpoint of epoch {listed(missing)}" if missing else "no checkpoints"
+        having = f"; it has epochs {listed(sorted(there))}" if there else ""
+        raise DownloadError(f"{where} has {lacking}{having}")
 
 
 # -- a tree of files ---------------------------------------------------------------------------------------------------
@@ -210,13 +276,12 @@ def _plan_directory(source: DirectorySource, epochs: Sequence[int] | None, desk:
     root, inside = _find_tree(source, desk)
     trials = [entry.name for entry in list_directory(root, client=desk.client) if entry.is_directory]
     listings = list_directories([address(root, trial) for trial in trials], client=desk.client)
+    _require_epochs(root, epochs, {epoch for entries in listings for epoch in epochs_in(entries)})
     files = [
         RemoteFile(address(root, *path), "/".join(path), size=size)
         for trial, entries in zip(trials, listings, strict=True)
-        for path, size in _trial_files(trial, entries, epochs)
+        for path, size in trial_files(trial, entries, epochs)
     ]
-    if not files:
-        raise DownloadError(f"{root} has no checkpoint of the epochs that are asked for")
     tree = desk.folder / "tree" / inside.rpartition("/")[2]
     missing = [file for file in files if not (tree / file.name).exists()]
     sizes = [file.size for file in missing]
@@ -232,32 +297,42 @@ def _plan_directory(source: DirectorySource, epochs: Sequence[int] | None, desk:
 
 def _find_tree(source: DirectorySource, desk: Desk) -> tuple[str, str]:
     """Address of the zoo's folder, on the mirror or at the authors', and its path below the base."""
-    parent, _, last = source.path.rpartition("/")
     problems: list[DownloadError] = []
     for base in (mirror_base(), desk.hosts.directory):
         if base is None:
             continue
         try:
-            listing = list_directory(address(base, *parent.split("/")), client=desk.client)
+            return tree_below(base, source, desk.client)
         except DownloadError as error:
             problems.append(error)
-            continue
-        there = [entry.name for entry in listing if entry.is_directory]
-        for pattern in (last, *source.spellings):
-            found = [name for name in there if fnmatch(name, pattern)]
-            if len(found) == 1:
-                inside = f"{parent}/{found[0]}"
-                return address(base, *inside.split("/")), inside
-        shown = ", ".join(there[:20]) or "none at all"
-        problems.append(DownloadError(f"there is no folder {last!r} in {base}{parent}; there is {shown}"))
     if all(isinstance(problem, OfflineError) for problem in problems):
         raise problems[-1]
     raise DownloadError("; ".join(map(str, problems)))
 
 
-def _trial_files(
+def tree_below(base: str, source: DirectorySource, client: Client) -> tuple[str, str]:
+    """Address of a zoo's folder on a host, and its path there; DownloadError if the host lists no such folder."""
+    parent, _, last = source.path.rpartition("/")
+    listing = list_directory(address(base, *parent.split("/")), client=client)
+    there = [entry.name for entry in listing if entry.is_directory]
+    for pattern in (last, *source.spellings):
+        found = [name for name in there if fnmatch(name, pattern)]
+        if len(found) == 1:
+            inside = f"{parent}/{found[0]}"
+            return address(base, *inside.split("/")), inside
+    raise DownloadError(f"there is no folder {last!r} in {base}{parent}; there is {', '.join(there[:20]) or 'none'}")
+
+
+def epochs_in(entries: Sequence[Entry]) -> list[int]:
+    """The epochs of the checkpoints in a trial's folder."""
+    matches = (_CHECKPOINT.fullmatch(entry.name) for entry in entries if entry.is_directory)
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def trial_files(
     trial: str, entries: Sequence[Entry], epochs: Sequence[int] | None
 ) -> list[tuple[tuple[str, ...], int | None]]:
+    """Path below the zoo's folder, and bytes where they are known, of what readers need of a trial."""
     found: list[tuple[tuple[str, ...], int | None]] = []
     for entry in entries:
         match = _CHECKPOINT.fullmatch(entry.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
+from zoobench.layout import WeightLayout
 from zoobench.properties import CATEGORICAL, HYPERPARAMETERS, IDENTITY, MEASURED
 from zoobench.split import SPLITS, split_of
 
@@ -156,13 +158,15 @@ def property_columns(properties: pd.DataFrame, wanted: str | Sequence[str], *, n
     return names
 
 
-def largest_weights(weights: np.ndarray) -> np.ndarray:
-    """The largest absolute weight of each state; NaN where a weight is NaN.
+def largest_weights(weights: np.ndarray, layout: WeightLayout) -> np.ndarray:
+    """The largest absolute weight of each state, buffers left out; NaN where a weight is NaN or a buffer not finite.
 
     Parameters
     ----------
     weights : ndarray of shape (n_states, n_weights), float32
         May be a memory map of any size: it is read in blocks.
+    layout : WeightLayout
+        Which of them are buffers.
 
     Returns
     -------
@@ -171,13 +175,22 @@ def largest_weights(weights: np.ndarray) -> np.ndarray:
     peaks = np.empty(len(weights), dtype=np.float32)
     step = max(1, _BLOCK_BYTES // (weights.shape[1] * 4))
     for start in range(0, len(weights), step):
-        peaks[start : start + step] = row_peaks(weights[start : start + step])
+        peaks[start : start + step] = _row_peaks(weights[start : start + step], layout)
     return peaks
 
 
-def row_peaks(block: np.ndarray) -> np.ndarray:
+def _row_peaks(block: np.ndarray, layout: WeightLayout) -> np.ndarray:
     """The same of rows that fit into memory."""
-    return np.maximum(block.max(axis=1), -block.min(axis=1))
+    peaks = np.zeros(len(block), dtype=np.float32)
+    for buffers, run in groupby(layout.tensors, lambda tensor: tensor.is_buffer):
+        tensors = list(run)
+        part = block[:, tensors[0].start : tensors[-1].slice.stop]
+        if buffers:
+            # Counts of batches and variances are no weights, and may be as large as they like.
+            peaks[~np.isfinite(part).all(axis=1)] = np.nan
+        elif part.shape[1]:
+            np.maximum(peaks, np.maximum(part.max(axis=1), -part.min(axis=1)), out=peaks)
+    return peaks
 
 
 def check_bound(max_abs_weight: float | None) -> None:

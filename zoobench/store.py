@@ -11,7 +11,6 @@ import tempfile
 import types
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from zoobench.contents import DESCRIBED, ZooContents
-from zoobench.errors import ZooFormatError
+from zoobench.errors import DISK_FULL, ZooFormatError
 from zoobench.layout import WeightLayout
-from zoobench.selection import largest_weights, row_peaks
+from zoobench.selection import largest_weights
 from zoobench.tablefile import MODEL_NUMBER, PEAK, changed, read_table, write_table
-from zoobench.weightfile import file_sha256, open_weights, seal_weights, write_weights
+from zoobench.weightfile import SealedWeights, file_sha256, open_weights, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +80,8 @@ def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
     ------
     FileExistsError
         If the path is a file, or a folder that holds something else.
+    OSError
+        If it cannot be written to, or its disk is full; what was there before stays.
 
     Examples
     --------
@@ -93,10 +94,17 @@ def save_zoo(zoo: Zoo, path: str | os.PathLike[str]) -> Path:
     """
     if not hasattr(zoo, "to_contents"):
         raise TypeError(f"save_zoo writes a Zoo, not {type(zoo).__name__}; make one with Zoo.from_contents")
-    return write_zoo(path, zoo.to_contents())
+    try:
+        return write_zoo(path, zoo.to_contents())
+    except FileExistsError:
+        raise
+    except OSError as error:
+        remedy = "make room, or choose another disk" if error.errno in DISK_FULL else "choose another folder"
+        reason = f"cannot write zoo {zoo!r}: {error.strerror or error}; {remedy}"
+        raise type(error)(error.errno, reason, str(path)) from error
 
 
-def write_zoo(path: str | os.PathLike[str], contents: ZooContents, *, adopt: Path | None = None) -> Path:
+def write_zoo(path: str | os.PathLike[str], contents: ZooContents, *, adopt: SealedWeights | None = None) -> Path:
     """Write all rows of a zoo to a folder, in the zoo format.
 
     Parameters
@@ -105,9 +113,9 @@ def write_zoo(path: str | os.PathLike[str], contents: ZooContents, *, adopt: Pat
         See :func:`save_zoo`.
     contents : ZooContents
         What to write. Rows are brought into (epoch, model) order where they are not.
-    adopt : Path, optional
-        A file in the folder that holds the weights from ``DATA_START`` on, in this order, and becomes the zoo's: a
-        large zoo is not copied once more.
+    adopt : SealedWeights, optional
+        A file of these weights in this order, on the folder's file system, which becomes the zoo's: a large zoo is
+        not copied once more.
 
     Returns
     -------
@@ -118,19 +126,14 @@ def write_zoo(path: str | os.PathLike[str], contents: ZooContents, *, adopt: Pat
     if not len(contents.weights):
         raise ValueError(f"zoo {contents.name!r} has no states, and a zoo needs at least one")
     with _prepared(folder) as scratch:
-        sha256: dict[str, str] = {}
-        if adopt is not None:
-            sha256["weights"], peaks = seal_weights(adopt, contents.weights, row_peaks)
-            contents = replace(contents, peaks=peaks)
         weights, table = _ordered(contents)
         if adopt is None:
-            sha256["weights"] = write_weights(scratch / "weights", weights)
+            sha256 = {"weights": write_weights(scratch / "weights", weights)}
         elif weights is contents.weights:
-            os.replace(adopt, scratch / "weights")
+            sha256 = {"weights": adopt.sha256}
+            os.replace(adopt.path, scratch / "weights")
         else:
-            raise ValueError(
-                f"the states of zoo {contents.name!r} in {adopt} are not in the order of epochs and models"
-            )
+            raise ValueError(f"the states in {adopt.path} are not in the order of epochs and models")
         sha256["properties"] = write_table(scratch / "properties", table)
         names = {
             "weights": f"weights-{sha256['weights'][:8]}.safetensors",
@@ -178,7 +181,7 @@ def _ordered(contents: ZooContents) -> tuple[np.ndarray, pd.DataFrame]:
     names = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
     stored = table.astype(dict.fromkeys(names, "category") | {"epoch": np.int32})
     stored[MODEL_NUMBER] = model.cat.codes.to_numpy().astype(np.int32)
-    stored[PEAK] = contents.peaks if contents.peaks is not None else largest_weights(weights)
+    stored[PEAK] = contents.peaks if contents.peaks is not None else largest_weights(weights, contents.layout)
     twice = stored.duplicated(["model", "epoch"])
     if twice.any():
         first = stored[twice].iloc[0]
@@ -285,7 +288,8 @@ def check_zoo(path: str | os.PathLike[str]) -> dict[str, Any]:
     found = file_sha256(folder / entry["name"])
     if found != entry["sha256"]:
         raise changed(folder / entry["name"], found, entry["sha256"])
-    if not np.array_equal(contents.peaks, largest_weights(contents.weights), equal_nan=True):  # type: ignore[arg-type]
+    peaks = largest_weights(contents.weights, contents.layout)
+    if not np.array_equal(contents.peaks, peaks, equal_nan=True):  # type: ignore[arg-type]
         raise ZooFormatError(f"{folder}: the property table does not belong to the weights; restore the zoo")
     return index
 

@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,38 +57,74 @@ def write_weights(path: Path, weights: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def seal_weights(path: Path, weights: np.ndarray, look: Callable[[np.ndarray], np.ndarray]) -> tuple[str, np.ndarray]:
-    """Turn a file that has weights from :data:`DATA_START` on into a safetensors file, without another copy of them.
+class SealedWeights(NamedTuple):
+    """A weights file that is whole.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    sha256 : str
+        Of the file.
+    """
+
+    path: Path
+    sha256: str
+
+
+class Seal:
+    """Turns a file that has weights from :data:`DATA_START` on into a safetensors file, without another copy of them.
+
+    What takes longest, the checksum, is computed in a thread of its own behind whoever writes the rows.
 
     Parameters
     ----------
     path : Path
         The file.
     weights : ndarray of shape (n_states, n_weights), float32
-        What it has: the memory map of all of it behind the start.
-    look : callable
-        What else is to be known of each row, computed while its block is at hand.
-
-    Returns
-    -------
-    sha256 : str
-        Of the file.
-    looks : ndarray of shape (n_states,)
-        What ``look`` gives.
+        A memory map of all of it behind the start.
     """
-    head = _head(weights.shape)
-    digest = hashlib.sha256(head)
-    looks: list[np.ndarray] = []
-    with open(path, "r+b") as file, ThreadPoolExecutor(1) as pool:
-        file.write(head)
-        for start, stop in blocks_of(weights):
-            block = weights[start:stop]
-            hashed = pool.submit(digest.update, block.data)
-            looks.append(look(block))
-            hashed.result()
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest(), np.concatenate(looks)
+
+    def __init__(self, path: Path, weights: np.ndarray) -> None:
+        self._path = path
+        self._weights = weights
+        self._digest = hashlib.sha256(_head(weights.shape))
+        self._step = max(1, BLOCK_BYTES // max(1, weights.shape[1] * 4))
+        self._done = 0
+        self._pool = ThreadPoolExecutor(1)
+        self._hashing: Future[None] | None = None
+
+    def fits(self, weights: np.ndarray) -> bool:
+        """Whether it is these weights that are being sealed."""
+        return self._weights.shape == weights.shape
+
+    def complete(self, n_rows: int) -> None:
+        """The rows before that one are written, and do not change any more."""
+        while n_rows - self._done >= self._step:
+            self._take(self._done + self._step)
+
+    def finish(self) -> SealedWeights:
+        """Write the header, when all rows are written."""
+        self.complete(len(self._weights))
+        if self._done < len(self._weights):
+            self._take(len(self._weights))
+        with open(self._path, "r+b") as file:
+            file.write(_head(self._weights.shape))
+            file.flush()
+            os.fsync(file.fileno())
+        if self._hashing is not None:
+            self._hashing.result()
+        self._pool.shutdown()
+        return SealedWeights(self._path, self._digest.hexdigest())
+
+    def abandon(self) -> None:
+        """Stop; the file stays without a header."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _take(self, stop: int) -> None:
+        block = self._weights[self._done : stop]
+        self._hashing = self._pool.submit(self._digest.update, block.data)
+        self._done = stop
 
 
 def blocks_of(weights: np.ndarray) -> Iterator[tuple[int, int]]:

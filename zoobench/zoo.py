@@ -262,7 +262,7 @@ class Zoo(Bunch):
         if max_abs_weight is None and not drop_nan and not look:
             return None, {}
         if self._peaks is None:
-            self._set(_peaks=largest_weights(self._matrix()))
+            self._set(_peaks=largest_weights(self._matrix(), self.layout))
         return usable_states(self.properties, self._peaks, max_abs_weight, drop_nan)
 
     def _set_target(self, properties: str | Sequence[str], as_frame: bool) -> None:
@@ -314,10 +314,9 @@ class Zoo(Bunch):
         >>> list(zoo.state_dict(0))[:2]
         ['module_list.0.weight', 'module_list.0.bias']
         """
-        import torch
+        from zoobench.network import state_tensors
 
-        tensors = self.layout.unflatten(np.array(self._matrix()[i], dtype=np.float32))
-        return {name: torch.from_numpy(np.array(values)) for name, values in tensors.items()}
+        return state_tensors(self.layout, np.asarray(self._matrix()[i], dtype=np.float32))
 
     def module(self, i: int) -> torch.nn.Module:
         """The network of one state, in evaluation mode.
@@ -334,7 +333,8 @@ class Zoo(Bunch):
         Raises
         ------
         ValueError
-            If the zoo's architecture is no named one, or its activation is not known.
+            If the zoo's architecture is neither a named nor a registered one, its activation is not known, or the
+            running statistics of batch normalisation are missing.
 
         Examples
         --------
@@ -347,7 +347,7 @@ class Zoo(Bunch):
         """
         from zoobench.network import build_network
 
-        return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i))
+        return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i), self._recipe)
 
     def to_contents(self) -> ZooContents:
         """The rows as a writer takes them."""

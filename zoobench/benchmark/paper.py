@@ -84,7 +84,7 @@ def paper_table(
         raise ValueError(f"features must be some of {', '.join(FEATURES)}, not {features!r}")
     # NaN is beyond any bound.
     weights = np.asarray(zoo.data, dtype=np.float32)
-    usable = np.flatnonzero(largest_weights(weights) <= MAX_ABS_WEIGHT)
+    usable = np.flatnonzero(largest_weights(weights, zoo.layout) <= MAX_ABS_WEIGHT)
     # The authors' own order, which the classifiers' batches depend on: model by model, epoch by epoch.
     order = usable[np.lexsort((zoo.properties["epoch"].to_numpy()[usable], np.asarray(zoo.groups)[usable]))]
     table, split = zoo.properties.iloc[order].reset_index(drop=True), np.asarray(zoo.split)[order]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from zoobench.benchmark.paper import paper_table
-from zoobench.datasets_registry.cards import ROOT, find_card
+from zoobench.datasets_registry.cards import ROOT, find_card, read_cards
 from zoobench.errors import ZooFormatError
 from zoobench.fetch import fetch_zoo, stored_at
 from zoobench.properties import HYPERPARAMETERS
@@ -27,6 +27,11 @@ CLOSED_FORM_TOLERANCE, TRAINED_TOLERANCE = 1e-6, 1e-3
 SCHEMA_VERSION = 1
 
 SCORES = ("train", "val", "test")
+
+
+def benchmarked() -> list[str]:
+    """Names of the bundled zoos whose results are committed: sparsified twins are for studies of their own."""
+    return [card.name for card in read_cards().values() if card.bundled and card.twin_of is None]
 
 
 def run_paper(name: str) -> dict[str, Any]:

@@ -187,6 +187,11 @@ class Client:
             remedy = "check the address, and whether something between here and the host answers for it"
             raise failed(name, url, f"JSON was expected, but the answer is {kind}", remedy) from None
 
+    def least_seconds(self, url: str, n_requests: int) -> float:
+        """Time that so many requests to an address take at least, because its host answers no more of them."""
+        limits = self._limits.get(urlsplit(url).netloc, ())
+        return max((max(0, n_requests - 1) // count * seconds for count, seconds in limits), default=0.0)
+
     def _gate(self, host: str) -> Gate:
         with self._lock:
             if host not in self._gates:

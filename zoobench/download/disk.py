@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from zoobench.download.gate import say
 from zoobench.download.remote import DownloadError, NoSpaceError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from zoobench.errors import DISK_FULL
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -72,9 +71,9 @@ def require_space(folder: Path, n_bytes: int, name: str) -> None:
 
 
 def disk_error(name: str, folder: Path, error: OSError) -> DownloadError:
-    """The error for what the file system refused."""
+    """The error for what the file system refused while something was fetched or converted."""
     kind: type[DownloadError] = DownloadError
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         kind = NoSpaceError
         reason = f"the disk of {folder} is full ({error.strerror})"
         remedy = "make room and try again, what has arrived is kept; or name a folder on another disk in ZOOBENCH_DATA"

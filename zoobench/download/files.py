@@ -104,6 +104,18 @@ def fetch_file(
     return target
 
 
+def is_fetched(file: Sources, folder: str | os.PathLike[str]) -> bool:
+    """Whether :func:`fetch_file` would transfer nothing, because the file is here and was found right."""
+    sources = as_sources(file)
+    target = Path(folder) / sources[0].name
+    return _is_stamped(target, target.parent / DESK / target.name, sources)
+
+
+def forget_check(target: Path) -> None:
+    """Let the next :func:`fetch_file` look at a file's checksum again."""
+    (target.parent / DESK / target.name / "stamp.json").unlink(missing_ok=True)
+
+
 class _Fetch:
     """One call's work on a file; whoever makes it holds the file's lock."""
 

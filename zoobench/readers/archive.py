@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import stat
@@ -12,10 +13,14 @@ from typing import Any, NamedTuple, Protocol
 from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.readers.naming import shortened
 from zoobench.readers.tarstream import Opener, TarStream
-from zoobench.readers.zipdir import ZipDirectory
+from zoobench.readers.zipdir import PIECE, ZipDirectory
 
 #: How deep below a folder trials are looked for: the experiment may lie a folder or two down.
 _MAX_DEPTH = 5
+
+#: Files of this size and more are mapped, not copied: that saves a good part of the time that their pages take.
+_LARGE = 1 << 20
+
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _CHECKPOINT_FOLDER = re.compile(r"checkpoint_[0-9]+")
 
@@ -40,6 +45,12 @@ class Archive(Protocol):
     def read(self, key: Any, limit: int) -> bytes | memoryview:
         """Contents of the member with that key."""
 
+    def size(self, key: Any) -> int:
+        """Bytes of the member with that key."""
+
+    def pieces(self, key: Any) -> Iterator[bytes | memoryview]:
+        """Contents of a member of any size, piece by piece; ZooFormatError at the end if its checksum is wrong."""
+
     def check(self, key: Any) -> None:
         """Make sure that the member has the name that it seems to have, where the form allows to."""
 
@@ -54,6 +65,14 @@ class Member(NamedTuple):
     def read(self, limit: int) -> bytes | memoryview:
         """Its contents; ZooFormatError if they are damaged or more than ``limit`` bytes."""
         return self.archive.read(self.key, limit)
+
+    def size(self) -> int:
+        """How many bytes it has."""
+        return self.archive.size(self.key)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Its contents piece by piece, whatever its size."""
+        return self.archive.pieces(self.key)
 
     def check(self) -> None:
         """ZooFormatError if the archive gives it two names."""
@@ -72,18 +91,31 @@ class FolderArchive:
         """The files, and for each checkpoint folder its ``checkpoints``, which may turn out not to exist."""
         return self._walk(self._root, self._root.name, 0)
 
-    def read(self, key: str, limit: int) -> bytes:
+    def read(self, key: str, limit: int) -> bytes | memoryview:
         """Contents of the file at that path."""
+        size = self.size(key)
+        if size > limit:
+            raise ZooFormatError(f"is too large: {size} bytes, and at most {limit} make sense")
+        with open(key, "rb", buffering=0) as file:
+            if size < _LARGE:
+                return file.read()
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def size(self, key: str) -> int:
+        """Bytes of the file at that path, if it is one and lies within the folder."""
         status = os.lstat(key)
         if stat.S_ISLNK(status.st_mode):
             self._refuse_escape(key)
             status = os.stat(key)
         if not stat.S_ISREG(status.st_mode):
             raise ZooFormatError("is no regular file")
-        if status.st_size > limit:
-            raise ZooFormatError(f"is too large: {status.st_size} bytes, and at most {limit} make sense")
+        return status.st_size
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """Contents of the file at that path."""
+        self.size(key)
         with open(key, "rb", buffering=0) as file:
-            return file.read()
+            yield from iter(lambda: file.read(PIECE), b"")
 
     def check(self, key: str) -> None:
         """Nothing to check: a folder has one name for a file."""
@@ -136,6 +168,14 @@ class ZipArchive:
         """Contents of the member with that number, its checksum checked."""
         return self._directory.read(key, limit)
 
+    def size(self, key: int) -> int:
+        """Bytes of the member with that number."""
+        return int(self._directory.size[key])
+
+    def pieces(self, key: int) -> Iterator[bytes | memoryview]:
+        """Contents of the member with that number."""
+        return self._directory.pieces(key)
+
     def check(self, key: int) -> None:
         """Compare the two copies of the member's name."""
         self._directory.check_name(key)
@@ -165,12 +205,20 @@ class TarArchive:
             seen.add(name)
             yield Member(name, (start, size), self)
 
-    def read(self, key: tuple[int, int], limit: int) -> bytes:
+    def read(self, key: tuple[int, int], limit: int) -> bytes | memoryview:
         """Contents of the member at that position and of that size."""
         start, size = key
         if size > limit:
             raise ZooFormatError(f"is too large: {size} bytes, and at most {limit} make sense")
         return self._stream.read_at(start, size)
+
+    def size(self, key: tuple[int, int]) -> int:
+        """Bytes of the member at that position."""
+        return key[1]
+
+    def pieces(self, key: tuple[int, int]) -> Iterator[bytes]:
+        """Contents of the member at that position and of that size."""
+        return self._stream.pieces_at(*key)
 
     def check(self, key: tuple[int, int]) -> None:
         """Nothing to check: the checksum of a tar's header covers the name."""

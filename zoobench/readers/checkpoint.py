@@ -15,7 +15,8 @@ from zoobench.errors import UnsafeFileError, ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.readers.admitted import Record
 from zoobench.readers.rows import as_bytes
-from zoobench.readers.tensors import Tensor, join_tensors
+from zoobench.readers.sparsified import Twin, find_twin
+from zoobench.readers.tensors import FLOAT32, Tensor, as_float32, join_tensors
 from zoobench.readers.torchfile import TorchFile
 from zoobench.readers.zipdir import MAX_RATIO, ZipDirectory
 
@@ -64,9 +65,16 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointReader:
-    """Reads checkpoints, and remembers what those of one kind have in common."""
+    """Reads checkpoints, and remembers what those of one kind have in common.
+
+    Attributes
+    ----------
+    sparsified : bool
+        Whether any checkpoint so far was one of a sparsified network.
+    """
 
     def __init__(self) -> None:
+        self.sparsified = False
         self._templates: dict[int, list[_Template]] = {}
         self._n_templates = 0
 
@@ -95,26 +103,47 @@ class CheckpointReader:
             isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
         ):
             raise ZooFormatError("holds no state_dict of tensors")
-        structure = Structure([(name, tensor.shape) for name, tensor in state.items()])
+        named = [(name, tensor.shape) for name, tensor in state.items()]
+        structure = Structure(named)
         tensors: list[Tensor] = list(state.values())
         vector = join_tensors(tensors, file.storages(tensors))
+        # Only now: what the pickle says of the sizes has been compared with what there is.
+        twin = find_twin(named)
+        if twin is not None:
+            structure = Structure(twin.tensors)
         for index in range(len(directory)):
             directory.read(index, MAX_RATIO * len(content))
         storages = {tensor.storage.key for tensor in tensors}
-        plain = all(tensor.is_whole_storage for tensor in tensors) and len(storages) == len(tensors)
+        plain = all(tensor.fills_storage for tensor in tensors) and len(storages) == len(tensors)
         if plain and not np.any(directory.method) and self._n_templates < _MAX_TEMPLATES:
             entries = file.entries(np.array([int(tensor.storage.key) for tensor in tensors]))
-            template = _Template(content, directory, structure, entries)
+            template = _Template(content, directory, entries, structure, tensors, twin)
             self._templates.setdefault(len(content), []).append(template)
             self._n_templates += 1
+        if twin is not None:
+            self.sparsified = True
+            ends = np.cumsum([tensor.size for tensor in tensors])
+            vector = twin.evaluated([as_bytes(part) for part in np.split(vector, ends[:-1])])
         return Checkpoint(structure, [as_bytes(vector)])
 
 
 class _Template:
     """The bytes that checkpoints of one kind have in common, and where in them the storages lie."""
 
-    def __init__(self, content: bytes, directory: ZipDirectory, structure: Structure, entries: np.ndarray) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        directory: ZipDirectory,
+        entries: np.ndarray,
+        structure: Structure,
+        tensors: list[Tensor],
+        twin: Twin | None,
+    ) -> None:
         self._structure = structure
+        self._twin = twin
+        types = [tensor.storage.dtype for tensor in tensors]
+        self._n_tensors = len(types)
+        self._converted = [(place, dtype) for place, dtype in enumerate(types) if dtype != FLOAT32]
         # Besides the storages, torch writes a number derived from their checksums.
         varying = [*entries.tolist(), *directory.find(b"/.data/serialization_id", tail=True)]
         starts = directory.stored_starts(np.array(varying))
@@ -145,7 +174,12 @@ class _Template:
         pieces = [view[start:stop] for start, stop in self._spans]
         if list(map(zlib.crc32, pieces)) != expected:
             raise ZooFormatError("fails its checksum")
-        return Checkpoint(self._structure, pieces[: len(self._structure.shapes)])
+        del pieces[self._n_tensors :]
+        for place, dtype in self._converted:
+            pieces[place] = as_bytes(as_float32(np.frombuffer(pieces[place], dtype)))
+        if self._twin is not None:
+            pieces = [as_bytes(self._twin.evaluated(pieces))]
+        return Checkpoint(self._structure, pieces)
 
     @staticmethod
     def _bytes(content: bytes | memoryview, places: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from zoobench.contents import ZooContents
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.properties import CANONICAL, MEASURED, canonical_name
-from zoobench.readers.admitted import Attributes, Record
+from zoobench.readers.admitted import Attributes, Record, unpacked
 from zoobench.readers.blocks import Block, StateBlocks
 from zoobench.readers.checkpoint import Structure
-from zoobench.readers.choice import EpochChoice
+from zoobench.readers.choice import EpochChoice, choose_rows
 from zoobench.readers.frame import column, property_frame
 from zoobench.readers.results import measurement, number
 from zoobench.readers.room import MEMORY, Room
@@ -23,7 +23,9 @@ from zoobench.readers.tensors import Tensor
 from zoobench.readers.torchfile import TorchFile
 from zoobench.readers.zipdir import ZipDirectory
 
+#: In the order of the published split.
 _PARTS = ("trainset", "valset", "testset")
+_NEEDED_PARTS = {"trainset", "testset"}
 _NEEDED = ("data_in", "paths", "properties")
 _ARCHITECTURES = ("cnn_s", "cnn_l")
 _LAST_EPOCH = np.iinfo(np.int32).max
@@ -68,17 +70,18 @@ def read_dataset(
     """
     file = TorchFile(directory)
     content = file.load(StateBlocks())
-    if not isinstance(content, Record) or not all(isinstance(content.get(part), Attributes) for part in _PARTS):
+    names = [part for part in _PARTS if isinstance(content, Record) and part in content]
+    if not set(names) >= _NEEDED_PARTS or not all(isinstance(content[part], Attributes) for part in names):
         raise ZooFormatError(
             "is a torch file, but no preprocessed zoo: it does not hold the datasets trainset, valset and testset"
         )
-    parts = [_Part(content[part], part) for part in _PARTS]
+    parts = [_Part(content[part], part) for part in names]
     models = list(dict.fromkeys(model for part in parts for model in part.models))
     code_of = {model: code for code, model in enumerate(models)}
     codes = np.array([code_of[model] for part in parts for model in part.models], np.int64)
     epochs = np.array([epoch for part in parts for epoch in part.epochs], np.int64)
-    splits = np.repeat(np.arange(len(parts)), [len(part.models) for part in parts])
-    rows = _choose(models, codes, epochs, choice, keep_model)
+    splits = np.repeat([_PARTS.index(part) for part in names], [len(part.models) for part in parts])
+    rows = choose_rows(models, codes, epochs, choice, keep_model)
     samples = [sample for part in parts for sample in part.samples]
     chosen = [samples[row] for row in rows.tolist()]
     columns = _columns(parts, rows)
@@ -86,7 +89,7 @@ def read_dataset(
         name=name,
         weights=read_samples(file, chosen, room),
         properties=property_frame(models, codes[rows], epochs[rows], columns, splits[rows]),
-        layout=_layout(chosen[0], parts[0].layers),
+        layout=_layout(chosen[0], parts[0]),
         provenance={"source": "preprocessed .pt", "left_out": {}},
     )
 
@@ -98,10 +101,13 @@ class _Part:
         missing = [name for name in _NEEDED if name not in attributes]
         if missing:
             raise ZooFormatError(f"its {part} lacks {', '.join(missing)}")
-        properties = attributes["properties"]
+        # None is what the class holds where it was told to read none.
+        properties = Record() if attributes["properties"] is None else attributes["properties"]
         if not isinstance(properties, dict):
             raise ZooFormatError(f"the properties of its {part} are no dictionary")
         self.layers = attributes.get("layer_lst")
+        self.example = attributes.get("checkpoint_base")
+        self.with_biases = bool(attributes.get("use_bias", True))
         self.samples = _samples(attributes["data_in"])
         self.properties = {canonical_name(str(key)): values for key, values in properties.items()}
         # path_list, too, names models, but also those of which every state was dropped.
@@ -114,6 +120,7 @@ class _Part:
         for name, values in lists.items():
             if not isinstance(values, list):
                 raise ZooFormatError(f"{name} of its {part} is missing or no list")
+            values[:] = unpacked(values)
             if len(values) != len(lists["paths"]):
                 raise ZooFormatError(f"its {part} has {len(lists['paths'])} paths, but {len(values)} of {name}")
         self.models = [_model_name(path) for path in lists["paths"]]
@@ -144,32 +151,6 @@ def _epoch(value: Any) -> int:
     return int(epoch)
 
 
-def _choose(
-    models: list[str],
-    codes: np.ndarray,
-    epochs: np.ndarray,
-    choice: EpochChoice,
-    keep_model: Callable[[str], bool] | None,
-) -> np.ndarray:
-    """Samples that are asked for, sorted by epoch and then model."""
-    if not len(codes):
-        raise ZooFormatError("holds no samples")
-    keeps = np.array([keep_model is None or bool(keep_model(model)) for model in models])
-    wanted = keeps[codes]
-    if not wanted.any():
-        raise ValueError(f"none of its {len(models)} models is kept; the first is {models[0]!r}")
-    choice.check(epochs[wanted].tolist())
-    if choice.asked is not None:
-        wanted &= np.isin(epochs, list(choice.asked))
-    if choice.last:
-        last = np.full(len(models), -1)
-        np.maximum.at(last, codes, epochs)
-        wanted &= epochs == last[codes]
-    rows = np.flatnonzero(wanted)
-    sorted_rows: np.ndarray = rows[np.lexsort((codes[rows], epochs[rows]))]
-    return sorted_rows
-
-
 def _columns(parts: list[_Part], rows: np.ndarray) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name in CANONICAL:
@@ -184,18 +165,42 @@ def _columns(parts: list[_Part], rows: np.ndarray) -> dict[str, Any]:
     return columns
 
 
-def _layout(sample: Sample, layers: Any) -> WeightLayout:
-    """Layout of the samples: a state_dict says it; a vector is told by its length and the number of layers."""
-    if isinstance(sample, Block):
-        return Structure(sample.template.tensors).layout()
-    if isinstance(sample, Record):
-        return Structure([(str(name), tensor.shape) for name, tensor in sample.items()]).layout()
+def _layout(sample: Sample, part: _Part) -> WeightLayout:
+    """Layout of the samples: a state_dict says it, a vector has one beside it or is told by its length."""
+    if not isinstance(sample, Tensor):
+        return Structure(_tensors(sample)).layout()
     ((n_weights,),) = shapes_of(sample)
+    if isinstance(part.example, Block | Record):
+        return _vector_layout(n_weights, part)
     for architecture in _ARCHITECTURES:
         try:
             layout = WeightLayout.from_architecture(architecture, n_weights=n_weights)
         except ValueError:
             continue
-        if not isinstance(layers, list) or len(layers) == len(layout.layers):
+        if not isinstance(part.layers, list) or len(part.layers) == len(layout.layers):
             return layout
     return WeightLayout([("all.weight", (n_weights,), "other")])
+
+
+def _vector_layout(n_weights: int, part: _Part) -> WeightLayout:
+    """Layout of vectors made of state_dicts, of which one is kept: the layers that are named, in their order."""
+    shapes = dict(_tensors(part.example))
+    layers = part.layers if isinstance(part.layers, list) else []
+    numbers = [layer[0] for layer in layers if isinstance(layer, tuple | list) and layer]
+    roles = ("weight", "bias") if part.with_biases else ("weight",)
+    names = [f"module_list.{number}.{role}" for number in numbers for role in roles]
+    # Layers may have no bias, and those without weights are not named.
+    structure = Structure([(name, shapes[name]) for name in names if name in shapes])
+    if structure.n_weights != n_weights:
+        raise ZooFormatError(
+            f"holds vectors of {n_weights} weights, but the layers that it names have {structure.n_weights}: how the "
+            "vectors are made up is not known, so zoobench cannot read them"
+        )
+    return structure.layout()
+
+
+def _tensors(state: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a state_dict."""
+    if isinstance(state, Block):
+        return state.template.tensors
+    return [(str(name), tensor.shape) for name, tensor in state.items() if type(tensor) is Tensor]

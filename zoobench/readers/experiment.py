@@ -25,7 +25,8 @@ from zoobench.readers.states import States
 #: What makes sense, in bytes: a result line has about 1.3 kB, and the largest published networks 45 MB.
 _LARGEST_PARAMS, _LARGEST_RESULTS, _LARGEST_CHECKPOINT = 1 << 20, 1 << 26, 1 << 33
 
-_PLACE = re.compile(
+#: How the members are called that a raw experiment consists of.
+PLACE = re.compile(
     r"(?:(?P<root>.*)/)?(?P<trial>[^/]+)/(?:checkpoint_(?P<epoch>[0-9]{1,9})/checkpoints|(?P<notes>params|result)\.json)"
 )
 #: Files of a trial that are not needed. Of any other the archive's second copy of the name is checked, because
@@ -120,7 +121,7 @@ class _Experiment:
     def places(self, members: Iterable[Member]) -> Iterator[_Place]:
         """Those members that say something about a model that is kept."""
         for member in members:
-            match = _PLACE.fullmatch(member.name)
+            match = PLACE.fullmatch(member.name)
             if match is None:
                 if not member.name.endswith(_NOT_NEEDED):
                     with naming(member.name):

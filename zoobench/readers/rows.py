@@ -59,11 +59,7 @@ class WeightRows:
 
     def replace(self, row: int, pieces: Sequence[memoryview]) -> None:
         """Overwrite a row."""
-        position = 4 * self._n_weights * row
-        for piece in pieces:
-            stop = position + len(piece)
-            self._bytes[position:stop] = piece
-            position = stop
+        self._room.write(self._bytes, 4 * self._n_weights * row, pieces)
 
     def finish(self, order: np.ndarray) -> np.ndarray:
         """The matrix whose row i is the row ``order[i]`` that came; ``order`` names each row once."""

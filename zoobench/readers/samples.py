@@ -23,13 +23,13 @@ Sample = Block | Record | Tensor
 _STATES_AT_ONCE = 4096
 
 
-def shapes_of(sample: Sample) -> list[tuple[int, ...]]:
+def shapes_of(sample: object) -> list[tuple[int, ...]]:
     """Shapes of the sample's tensors; of a vector, its length alone."""
     if isinstance(sample, Block):
         return sample.template.shapes
     if isinstance(sample, Tensor):
         return [(sample.size,)]
-    if sample and all(type(tensor) is Tensor for tensor in sample.values()):
+    if isinstance(sample, Record) and sample and all(type(tensor) is Tensor for tensor in sample.values()):
         return [tensor.shape for tensor in sample.values()]
     raise ZooFormatError("is damaged: a sample is neither a state_dict nor a weight vector")
 

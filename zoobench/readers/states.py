@@ -77,6 +77,7 @@ class States:
             if not known:
                 self._room.written(model, epoch, 4 * structure.n_weights)
         else:
+            self._room.keep_first(0)
             self._rows.replace(row, checkpoint.pieces)
             self._epochs[row], self._structures[row] = epoch, structure
         if self._last_only:
@@ -86,6 +87,7 @@ class States:
         self._models.append(model)
         self._epochs.append(epoch)
         self._structures.append(structure)
+        self._room.complete(len(self))
 
     def models(self) -> list[str]:
         """The models that have states, sorted."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ class TarStream:
         self._file = opener(path) if opener else path.open("rb")
         self._plain = opener is None
         self._length = path.stat().st_size
+        self._mapped: memoryview | None = None
         self._position = 0
 
     def close(self) -> None:
@@ -108,15 +110,23 @@ class TarStream:
             self._skip_to(start + size + -size % BLOCK)
         self._finish()
 
-    def read_at(self, start: int, size: int) -> bytes:
+    def read_at(self, start: int, size: int) -> bytes | memoryview:
         """Contents of a member: of a compressed tar, only of the one that :meth:`members` gave last."""
+        if self._plain and size and start + size <= self._length:
+            if self._mapped is None:
+                self._mapped = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+            return self._mapped[start : start + size]
+        return b"".join(self.pieces_at(start, size))
+
+    def pieces_at(self, start: int, size: int) -> Iterator[bytes]:
+        """The same piece by piece, so that a bomb is seen before it fills the memory."""
         if self._plain:
             self._file.seek(start)
             self._position = start
         elif start != self._position:
             raise RuntimeError("a compressed tar is read in one pass, and this member has passed")
-        # Piece by piece, so that a bomb is seen before it fills the memory.
-        return b"".join(self._read(min(_CHUNK, size - done)) for done in range(0, size, _CHUNK))
+        for done in range(0, size, _CHUNK):
+            yield self._read(min(_CHUNK, size - done))
 
     def _read(self, size: int) -> bytes:
         with _damage_named():

@@ -23,7 +23,7 @@ STORAGE_TYPES = {
     "ByteStorage": np.dtype("<u1"),
     "BoolStorage": np.dtype("?"),
 }
-_FLOAT32 = STORAGE_TYPES["FloatStorage"]
+FLOAT32 = STORAGE_TYPES["FloatStorage"]
 _BFLOAT16 = STORAGE_TYPES["BFloat16Storage"]
 
 #: Tensors may share a storage, as tied weights do, but not so that a small file claims to hold a huge network.
@@ -52,14 +52,14 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
     @property
+    def fills_storage(self) -> bool:
+        """Whether its numbers are those of its storage, in the same order."""
+        return self.offset == 0 and self.size == self.storage.n_numbers and self.stride == _row_major(self.shape)
+
+    @property
     def is_whole_storage(self) -> bool:
         """Whether its bytes are those of a float32 storage, in the same order."""
-        return (
-            self.storage.dtype == _FLOAT32
-            and self.offset == 0
-            and self.size == self.storage.n_numbers
-            and self.stride == _row_major(self.shape)
-        )
+        return self.storage.dtype == FLOAT32 and self.fills_storage
 
 
 def rebuild_tensor(storage: object, offset: int, shape: Sequence[int], stride: Sequence[int], *_: object) -> Tensor:
@@ -103,7 +103,7 @@ def join_tensors(tensors: Sequence[Tensor], storages: Sequence[memoryview]) -> n
     vector = np.empty(total, np.float32)
     position = 0
     for tensor, content in zip(tensors, storages, strict=True):
-        vector[position : position + tensor.size] = _numbers(tensor, content).reshape(-1)
+        vector[position : position + tensor.size] = as_float32(as_array(tensor, content)).reshape(-1)
         position += tensor.size
     return vector
 
@@ -118,8 +118,8 @@ def as_array(tensor: Tensor, content: memoryview) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, steps, writeable=False)
 
 
-def _numbers(tensor: Tensor, content: memoryview) -> np.ndarray:
-    array = as_array(tensor, content)
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """The numbers of a storage, of whatever type, as torch converts them."""
     if array.dtype == _BFLOAT16:
         return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     # Numbers beyond float32 become infinite, and states with such weights are dropped like those with NaN.

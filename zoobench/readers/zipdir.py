@@ -6,6 +6,7 @@ import mmap
 import struct
 import zlib
 from array import array
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,6 +19,9 @@ Buffer = bytes | mmap.mmap
 #: a tenth, result files about tenfold, weights with nine tenths pruned away about eightfold.
 MAX_RATIO = 200
 UNSUSPICIOUS_SIZE = 1 << 20
+
+#: Bytes that are read at once of a member that need not fit into memory.
+PIECE = 1 << 20
 
 _RECORD = np.dtype(
     [
@@ -119,19 +123,35 @@ class ZipDirectory:
         UnsafeFileError
             If it is a decompression bomb.
         """
-        size, packed, method = int(self.size[index]), int(self.packed[index]), int(self.method[index])
+        size = int(self.size[index])
         if size > limit:
             raise ZooFormatError(f"is too large: the zip says {size} bytes, and at most {limit} make sense")
         content = self.packed_content(index)
-        if method == _DEFLATED:
-            if size > UNSUSPICIOUS_SIZE and size > MAX_RATIO * packed:
-                raise UnsafeFileError(f"is a decompression bomb: {packed} bytes that inflate to {size}")
+        if self._is_deflated(index):
             content = _inflate(content, size)
-        elif method != _STORED:
-            raise ZooFormatError(f"uses zip method {method}, but only stored and deflated members can be read")
         if len(content) != size or zlib.crc32(content) != self.crc[index]:
             raise ZooFormatError("fails its checksum")
         return content
+
+    def pieces(self, index: int) -> Iterator[bytes | memoryview]:
+        """Contents of a member of any size, piece by piece; the errors of :meth:`read` come where they are met."""
+        content, size, checksum = self.packed_content(index), int(self.size[index]), 0
+        parts = _inflated_pieces(content) if self._is_deflated(index) else _pieces(content)
+        for piece in parts:
+            checksum, size = zlib.crc32(piece, checksum), size - len(piece)
+            if size < 0:
+                break
+            yield piece
+        if size or checksum != self.crc[index]:
+            raise ZooFormatError("fails its checksum")
+
+    def _is_deflated(self, index: int) -> bool:
+        size, packed, method = int(self.size[index]), int(self.packed[index]), int(self.method[index])
+        if method not in (_STORED, _DEFLATED):
+            raise ZooFormatError(f"uses zip method {method}, but only stored and deflated members can be read")
+        if method == _DEFLATED and size > UNSUSPICIOUS_SIZE and size > MAX_RATIO * packed:
+            raise UnsafeFileError(f"is a decompression bomb: {packed} bytes that inflate to {size}")
+        return method == _DEFLATED
 
     def packed_content(self, index: int) -> memoryview:
         """The bytes of a member as they lie in the zip, unchecked."""
@@ -271,3 +291,25 @@ def _inflate(packed: memoryview, size: int) -> memoryview:
     if not inflater.eof or len(content) != size:
         raise ZooFormatError("is damaged: it does not inflate to the size that the zip gives")
     return memoryview(content)
+
+
+def _pieces(content: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(content), PIECE):
+        yield content[start : start + PIECE]
+
+
+def _inflated_pieces(packed: memoryview) -> Iterator[bytes]:
+    inflater, position, left = zlib.decompressobj(-15), 0, b""
+    while not inflater.eof:
+        given = left or packed[position : position + PIECE]
+        if not left:
+            position += len(given)
+        try:
+            content = inflater.decompress(given, PIECE)
+        except zlib.error as error:
+            raise ZooFormatError(f"is damaged: {error}") from None
+        left = inflater.unconsumed_tail
+        if content:
+            yield content
+        elif not left and position >= len(packed) and not inflater.eof:
+            raise ZooFormatError("is damaged: it ends before all of it is inflated")

@@ -12,7 +12,11 @@ import numpy as np
 UNITS_A_LAYER = 2**20
 
 #: Of each hash, these many bits decide; a float32 holds them exactly.
-_BITS = 24
+BITS = 24
+
+#: What the hash multiplies by, and how far apart it takes the numbers of the units to be.
+MULTIPLIERS = (0x21F0AAAD, 0x735A2D97)
+GOLDEN = 0x9E3779B9
 
 
 class DropoutMasks:
@@ -60,14 +64,14 @@ class DropoutMasks:
         # Arrays, not numbers: their overflow is the arithmetic modulo 2**32 that is meant, and no warning.
         images = np.arange(self.n_seen, self.n_seen + n_images, dtype=np.uint64).astype(np.uint32)
         images = _mixed(_mixed(images + self.key[:1]) + self.key[1:])
-        numbers = np.arange(units.start, units.stop, dtype=np.uint32) * np.uint32(0x9E3779B9)
-        kept = _mixed(images[:, None] + numbers) >> np.uint32(32 - _BITS) >= np.uint32(dropout_threshold(p))
+        numbers = np.arange(units.start, units.stop, dtype=np.uint32) * np.uint32(GOLDEN)
+        kept = _mixed(images[:, None] + numbers) >> np.uint32(32 - BITS) >= np.uint32(dropout_threshold(p))
         return kept * dropout_scale(p)
 
 
 def dropout_threshold(p: float) -> int:
     """Units whose 24 bits are below this are dropped."""
-    return round(p * 2**_BITS)
+    return round(p * 2**BITS)
 
 
 def dropout_scale(p: float) -> np.float32:
@@ -77,8 +81,8 @@ def dropout_scale(p: float) -> np.float32:
 
 def _mixed(h: np.ndarray) -> np.ndarray:
     h = h ^ (h >> np.uint32(16))
-    h *= np.uint32(0x21F0AAAD)
+    h *= np.uint32(MULTIPLIERS[0])
     h ^= h >> np.uint32(15)
-    h *= np.uint32(0x735A2D97)
+    h *= np.uint32(MULTIPLIERS[1])
     h ^= h >> np.uint32(15)
     return h

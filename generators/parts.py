@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def part_path(parts: Path, model: ModelSettings) -> Path:
 
 def _fingerprint(recipe: Recipe, model: ModelSettings, engine: str) -> str:
     """Everything that a model depends on. Not the rest of the recipe: a grid may grow between two runs."""
-    settings = {
+    settings: dict[str, Any] = {
         "version": _TRAINING_VERSION,
         "engine": engine,  # whose results differ in the last bits
         "dataset": recipe.dataset,
@@ -108,4 +108,6 @@ def _fingerprint(recipe: Recipe, model: ModelSettings, engine: str) -> str:
         "hyperparameters": model.hyperparameters,
         "seed": model.seed,
     }
+    if recipe.training_values(model)["schedule"] != "constant":
+        settings["n_epochs"] = recipe.n_epochs  # over which the schedule is spread
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import math
@@ -13,31 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from zoobench.errors import ZooFormatError
+from zoobench.generators.image_sets import find_image_set
+from zoobench.generators.recipe_checks import (
+    DEFAULT_GRID,
+    DEFAULT_MOMENTUM,
+    EXTRA_AXES,
+    SEED_BOUND,
+    check_count,
+    check_epochs,
+    check_grid,
+    check_seeds,
+    hint,
+    is_int,
+)
+from zoobench.generators.registration import RegisteredArchitecture, layout_of, registered, restore_architecture
 from zoobench.layout import WeightLayout
-from zoobench.properties import HYPERPARAMETERS
-
-#: The values of each axis that is not in the grid; they are also the axes there are, in canonical order.
-DEFAULT_GRID: dict[str, list[Any]] = {
-    "activation": ["tanh"],
-    "init": ["uniform"],
-    "optimizer": ["adam"],
-    "dropout": [0.0],
-    "lr": [3e-4],
-    "weight_decay": [1e-3],
-}
-
-#: The values that the axes of names take.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": ("tanh", "sigmoid", "relu", "gelu"),
-    "init": ("uniform", "normal", "kaiming_uniform", "kaiming_normal"),
-    "optimizer": ("adam", "sgd"),
-}
-
-#: Image datasets that zoos can be trained on, with their channels.
-DATASETS: dict[str, int] = {"digits": 1}
-
-#: Seeds stay below this bound, so that they fit every generator and the int64 column of a zoo.
-SEED_BOUND = 2**31
 
 RECIPE_FOLDER = Path(__file__).resolve().parent.parent / "datasets_registry" / "recipes"
 
@@ -65,12 +54,14 @@ class RandomSeeds:
     n: int
 
     def __post_init__(self) -> None:
-        if not _is_int(self.n) or self.n < 1:
+        if not is_int(self.n) or self.n < 1:
             raise ValueError(f"RandomSeeds takes a number of seeds of at least 1, not {self.n!r}")
 
     def of(self, combination: Mapping[str, Any]) -> tuple[int, ...]:
         """The seeds of one combination of hyper-parameters."""
-        text = ",".join(f"{axis}={combination[axis]}" for axis in DEFAULT_GRID)
+        # Axes that the grid does not name are not in the text, so that there may come to be more of them.
+        axes = (axis for axis in (*DEFAULT_GRID, *EXTRA_AXES) if axis in combination)
+        text = ",".join(f"{axis}={combination[axis]}" for axis in axes)
         seeds: list[int] = []
         position = 0
         while len(seeds) < self.n:
@@ -92,7 +83,8 @@ class ModelSettings:
     name : str
         Unique in its zoo, and told by the settings alone: the axes of the grid that vary, and the seed.
     hyperparameters : dict
-        A value for each of ``activation init optimizer dropout lr weight_decay``.
+        A value for each of ``activation init optimizer dropout lr weight_decay``, and for those of ``momentum
+        batch_size schedule`` that the grid names.
     seed : int
         Where the model's initialisation, batch order and dropout come from.
     """
@@ -108,15 +100,19 @@ class Recipe:
 
     Parameters
     ----------
-    dataset : {"digits"}, default="digits"
-        Image data; splits and transforms belong to the name.
-    architecture : {"cnn_s", "cnn_l"}, default="cnn_s"
-        Network; it must take the dataset's number of channels.
+    dataset : str, default="digits"
+        Image data: ``"digits"``, ``"mnist"``, ``"fmnist"``, ``"svhn"``, ``"usps"``, ``"cifar10"``, ``"cifar100"``,
+        ``"stl10"``, ``"eurosat"`` or ``"tinyimagenet"``. Splits and transforms belong to the name and the architecture.
+    architecture : {"cnn_s", "cnn_l", "small_cnn", "resnet18"} or str, default="cnn_s"
+        Network, one of these or one of :func:`register_architecture`; it must take the dataset's channels and classes.
     grid : mapping of str to list, optional
         Values of ``activation`` (tanh, sigmoid, relu, gelu), ``init`` (uniform, normal, kaiming_uniform,
-        kaiming_normal), ``optimizer`` (adam; sgd, with momentum 0.9), ``dropout`` (from 0, below 1), ``lr`` (above 0)
-        and ``weight_decay`` (from 0); every combination is trained. Axes that are not named take the one value of the
-        Model Zoos' seed populations: tanh, uniform, adam, 0.0, 3e-4, 1e-3.
+        kaiming_normal), ``optimizer`` (adam, adamw, sgd), ``dropout`` (from 0, below 1), ``lr`` (above 0) and
+        ``weight_decay`` (from 0); every combination is trained. Axes that are not named take the one value of the
+        Model Zoos' seed populations: tanh, uniform, adam, 0.0, 3e-4, 1e-3. Also ``momentum`` (of sgd; from 0, below 1;
+        default 0.9, as in the Model Zoos), ``batch_size`` (default: that of the recipe) and ``schedule`` (constant,
+        which is the default, or onecycle: see :func:`~zoobench.generators.schedules.schedule`). These three are
+        properties of the zoo only where the grid names them.
     seeds : sequence of int or RandomSeeds, default=range(1, 41)
         Explicit seeds, each used with every combination, or ``RandomSeeds(n)``: n fresh ones per combination.
     n_epochs : int, default=10
@@ -153,15 +149,16 @@ class Recipe:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise ValueError(f"no image data named {self.dataset!r}{_hint(self.dataset, DATASETS)}")
-        _ = self.layout  # An unknown architecture is refused here, and one that does not take the dataset's channels.
-        for key, value, least in (("n_epochs", self.n_epochs, 0), ("batch_size", self.batch_size, 1)):
-            if not _is_int(value) or value < least:
-                raise ValueError(f"{key} must be a whole number of at least {least}, not {value!r}")
-        object.__setattr__(self, "grid", _checked_grid(self.grid))
-        object.__setattr__(self, "seeds", _checked_seeds(self.seeds))
-        object.__setattr__(self, "checkpoint_epochs", _checked_epochs(self.checkpoint_epochs, self.n_epochs))
+        # Unknown images or architectures are refused here, and networks that do not take the images' channels.
+        _ = self.layout
+        check_count("n_epochs", self.n_epochs, least=0)
+        check_count("batch_size", self.batch_size, least=1)
+        object.__setattr__(self, "grid", check_grid(self.grid))
+        if self.architecture == "resnet18" and any(self.grid["dropout"]):
+            raise ValueError(f"architecture 'resnet18' has no dropout, but dropout is {self.grid['dropout']}")
+        if not isinstance(self.seeds, RandomSeeds):
+            object.__setattr__(self, "seeds", check_seeds(self.seeds))
+        object.__setattr__(self, "checkpoint_epochs", check_epochs(self.checkpoint_epochs, self.n_epochs))
         if self.name is None:
             object.__setattr__(self, "name", f"{self.dataset}_{self.architecture}")
         elif not str(self.name).strip():
@@ -179,7 +176,13 @@ class Recipe:
     @property
     def layout(self) -> WeightLayout:
         """Layout of the models' weights."""
-        return WeightLayout.from_architecture(self.architecture, channels=DATASETS[self.dataset])
+        channels = find_image_set(self.dataset).setting(self.architecture).channels
+        return layout_of(self.architecture, channels=channels, n_classes=self.n_classes)
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the images, which are outputs of the networks."""
+        return find_image_set(self.dataset).n_classes
 
     @property
     def n_models(self) -> int:
@@ -194,15 +197,20 @@ class Recipe:
 
     def models(self) -> list[ModelSettings]:
         """Settings of every model, in the zoo's order: the grid's axes in canonical order, seeds innermost."""
-        varying = [axis for axis in DEFAULT_GRID if len(self.grid[axis]) > 1]
+        varying = [axis for axis, values in self.grid.items() if len(values) > 1]
         models: list[ModelSettings] = []
-        for values in itertools.product(*(self.grid[axis] for axis in DEFAULT_GRID)):
-            combination = dict(zip(DEFAULT_GRID, values, strict=True))
+        for values in itertools.product(*self.grid.values()):
+            combination = dict(zip(self.grid, values, strict=True))
             seeds = self.seeds.of(combination) if isinstance(self.seeds, RandomSeeds) else self.seeds
             for seed in seeds:
                 name = ",".join([*(f"{axis}={combination[axis]}" for axis in varying), f"seed={seed}"])
                 models.append(ModelSettings(name, combination, seed))
         return models
+
+    def training_values(self, model: ModelSettings) -> dict[str, Any]:
+        """A value for every axis there is: a model's hyper-parameters, and the defaults of what the grid leaves out."""
+        defaults = {"momentum": DEFAULT_MOMENTUM, "batch_size": self.batch_size, "schedule": "constant"}
+        return defaults | model.hyperparameters
 
     # -- plain data ------------------------------------------------------------------------------------------------
 
@@ -220,6 +228,10 @@ class Recipe:
             "checkpoint_epochs": list(self.epochs),
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers in other processes are to know the architecture too.
+        return _unpickled, (dict(self.__dict__), registered(self.architecture))
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """Recipe from plain data.
@@ -228,7 +240,7 @@ class Recipe:
         ----------
         data : mapping
             The constructor's arguments. ``seeds`` is a list, ``{"first": 1, "last": 40}`` (both included), or
-            ``{"random": n}`` for :class:`RandomSeeds`.
+            ``{"random": n}`` for :class:`RandomSeeds`; ``checkpoint_epochs`` is one of the first two.
 
         Returns
         -------
@@ -244,9 +256,11 @@ class Recipe:
         arguments = dict(data)
         unknown = sorted(set(arguments) - set(cls.__dataclass_fields__))
         if unknown:
-            raise ValueError(f"a recipe has no setting {unknown[0]!r}{_hint(unknown[0], cls.__dataclass_fields__)}")
+            raise ValueError(f"a recipe has no setting {unknown[0]!r}{hint(unknown[0], cls.__dataclass_fields__)}")
         if isinstance(arguments.get("seeds"), Mapping):
             arguments["seeds"] = _seeds_from_table(arguments["seeds"])
+        if isinstance(arguments.get("checkpoint_epochs"), Mapping):
+            arguments["checkpoint_epochs"] = _span(arguments["checkpoint_epochs"], "checkpoint_epochs")
         return cls(**arguments)
 
     @classmethod
@@ -278,6 +292,13 @@ class Recipe:
             raise ZooFormatError(f"{path} is not a recipe: {error}") from error
 
 
+def _unpickled(state: dict[str, Any], architecture: RegisteredArchitecture | None) -> Recipe:
+    restore_architecture(state["architecture"], architecture)
+    recipe = object.__new__(Recipe)
+    recipe.__dict__.update(state)
+    return recipe
+
+
 def find_recipe(recipe: Recipe | str | Path) -> Recipe:
     """The recipe that a name, a TOML path or a recipe stands for.
 
@@ -304,86 +325,17 @@ def find_recipe(recipe: Recipe | str | Path) -> Recipe:
     bundled = {path.stem: path for path in sorted(RECIPE_FOLDER.glob("*.toml"))}
     if str(recipe) not in bundled:
         raise ValueError(
-            f"no recipe is named {str(recipe)!r}{_hint(str(recipe), bundled)}; or give the path of a TOML file"
+            f"no recipe is named {str(recipe)!r}{hint(str(recipe), bundled)}; or give the path of a TOML file"
         )
     return Recipe.from_toml(bundled[str(recipe)])
 
 
-def _checked_grid(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    if not isinstance(grid, Mapping):
-        raise ValueError(f"grid must map axes to lists of values, not {grid!r}")
-    for axis in grid:
-        if axis not in HYPERPARAMETERS:
-            raise ValueError(f"the grid has no axis {axis!r}{_hint(axis, HYPERPARAMETERS)}")
-    return {axis: _checked_axis(axis, grid.get(axis, default)) for axis, default in DEFAULT_GRID.items()}
-
-
-def _checked_axis(axis: str, values: Any) -> list[Any]:
-    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        raise ValueError(f"grid axis {axis!r} must be a list of values, not {values!r}")
-    if not len(values):
-        raise ValueError(f"grid axis {axis!r} is empty; give at least one value or leave it out")
-    checked: list[Any] = []
-    for value in values:
-        if axis in CHOICES:
-            if value not in CHOICES[axis]:
-                raise ValueError(f"{axis} {value!r} is unknown{_hint(value, CHOICES[axis])}")
-        else:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"{axis} must be a finite number, not {value!r}")
-            value = float(value)
-            if value < 0 or (axis == "lr" and value == 0) or (axis == "dropout" and value >= 1):
-                span = {"lr": "above 0", "dropout": "from 0, below 1"}.get(axis, "0 or above")
-                raise ValueError(f"{axis} must be {span}, not {value!r}")
-        if value in checked:
-            raise ValueError(f"grid axis {axis!r} names {value!r} twice; each model would be trained twice")
-        checked.append(value)
-    return checked
-
-
-def _checked_seeds(seeds: Any) -> tuple[int, ...] | RandomSeeds:
-    if isinstance(seeds, RandomSeeds):
-        return seeds
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence):
-        raise ValueError(f"seeds must be a sequence of whole numbers or RandomSeeds(n), not {seeds!r}")
-    if not len(seeds):
-        raise ValueError("seeds is empty; give at least one seed, or RandomSeeds(n)")
-    for seed in seeds:
-        if not _is_int(seed) or not 0 <= seed < SEED_BOUND:
-            raise ValueError(f"a seed must be a whole number from 0 to {SEED_BOUND - 1}, not {seed!r}")
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if list(seeds).count(seed) > 1)
-        raise ValueError(f"seed {twice} is given twice; each model would be trained twice")
-    return tuple(int(seed) for seed in seeds)
-
-
-def _checked_epochs(epochs: Any, n_epochs: int) -> tuple[int, ...]:
-    if epochs is None:
-        return tuple(range(n_epochs + 1))
-    if isinstance(epochs, (str, bytes)) or not isinstance(epochs, Sequence):
-        raise ValueError(f"checkpoint_epochs must be a sequence of epochs, not {epochs!r}")
-    if not len(epochs):
-        raise ValueError("checkpoint_epochs is empty; give at least one epoch, or None for every one")
-    for epoch in epochs:
-        if not _is_int(epoch) or not 0 <= epoch <= n_epochs:
-            raise ValueError(f"checkpoint epoch {epoch!r} is not one of the epochs 0 to {n_epochs}")
-    if len(set(epochs)) < len(epochs):
-        raise ValueError(f"checkpoint_epochs {list(epochs)} names an epoch twice")
-    return tuple(sorted(int(epoch) for epoch in epochs))
-
-
 def _seeds_from_table(table: Mapping[str, Any]) -> Sequence[int] | RandomSeeds:
-    if set(table) == {"random"}:
-        return RandomSeeds(table["random"])
-    if set(table) == {"first", "last"} and all(_is_int(value) for value in table.values()):
+    return RandomSeeds(table["random"]) if set(table) == {"random"} else _span(table, "seeds", " or {random = 10}")
+
+
+def _span(table: Mapping[str, Any], name: str, other: str = "") -> range:
+    """The whole numbers from ``first`` to ``last``, both included."""
+    if set(table) == {"first", "last"} and all(is_int(value) for value in table.values()):
         return range(table["first"], table["last"] + 1)
-    raise ValueError(f"seeds must be a list, {{first = 1, last = 40}} or {{random = 10}}, not {dict(table)!r}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _hint(value: Any, known: Any) -> str:
-    close = difflib.get_close_matches(str(value), list(known))
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; known: {', '.join(known)}"
+    raise ValueError(f"{name} must be a list, {{first = 1, last = 40}}{other}, not {dict(table)!r}")

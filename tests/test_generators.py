@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from zoobench.datasets_registry.cards import read_cards
-from zoobench.generators import population
+from zoobench.generators import population, register_architecture, registration
 from zoobench.generators.architectures import INITIAL_BIAS, build_module, initialise
 from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.engine import train_models
@@ -242,6 +242,65 @@ def test_a_diverged_model_is_kept_as_it_is(images):
     assert np.array_equal(trained.weights[-1], trained.weights[-2], equal_nan=True)
 
 
+# -- architectures of one's own ----------------------------------------------------------------------------------------
+
+
+def test_an_own_architecture_is_trained_and_built_again(monkeypatch, tmp_path):
+    """With buffers and torch's own dropout: the same zoo twice, its networks, and a remedy where it is unknown."""
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+
+    def build(channels, n_classes, activation, dropout):
+        convolution = [torch.nn.Conv2d(channels, 4, 5, stride=4), torch.nn.BatchNorm2d(4), torch.nn.ReLU()]
+        return torch.nn.Sequential(
+            *convolution, torch.nn.Flatten(), torch.nn.Dropout(dropout), torch.nn.Linear(144, n_classes)
+        )
+
+    register_architecture("own", build)
+    grid = {"dropout": [0.5], "schedule": ["constant", "onecycle"]}
+    recipe = Recipe(architecture="own", grid=grid, seeds=[1], n_epochs=1, batch_size=100, name="tiny")
+    before = torch.get_rng_state()
+    zoo = make_zoo(recipe, out=tmp_path / "zoo")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(make_zoo(recipe).data, zoo.data)
+    assert zoo.properties["schedule"].tolist() == ["constant", "onecycle"] * 2
+    module = zoo.module(3)
+    assert int(module[1].num_batches_tracked) == 11
+    images = load_images("digits")
+    with torch.no_grad():
+        right = (module(images.test).argmax(1) == images.test_labels).double().mean()
+    assert zoo.properties["test_acc"][3] == pytest.approx(float(right))
+    registration._REGISTERED.clear()
+    with pytest.raises(ValueError, match=r"'own', which this process does not know; register it first"):
+        zoo.module(0)
+
+
+def test_batch_normalisation_starts_as_torchs():
+    """Weights follow the scheme, the bias of the last layer is 0.01, and what normalises changes nothing at first."""
+    module = build_module("resnet18", channels=3, n_classes=100, activation="relu")
+    initialise(module, "normal", torch.Generator().manual_seed(0))
+    state = module.state_dict()
+    assert WeightLayout.from_state_dict(state) == WeightLayout.from_architecture("resnet18", n_classes=100)
+    assert float(state["layer4.1.conv2.weight"].std()) == pytest.approx(1, rel=0.01)
+    assert bool((state["fc.bias"] == INITIAL_BIAS).all())
+    for name, start in (
+        ("weight", 1),
+        ("bias", 0),
+        ("running_mean", 0),
+        ("running_var", 1),
+        ("num_batches_tracked", 0),
+    ):
+        assert bool((state[f"layer2.0.downsample.1.{name}"] == start).all()), name
+    assert module(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+
+
+def test_images_are_evaluated_in_pieces(monkeypatch, images):
+    """What is measured does not hang on how many images are looked at together."""
+    recipe = Recipe(seeds=[1], n_epochs=0)
+    whole = train_model(recipe, recipe.models()[0], images)
+    monkeypatch.setattr("zoobench.generators.training._EVALUATED_AT_ONCE", 7 * 784)
+    np.testing.assert_allclose(train_model(recipe, recipe.models()[0], images).metrics, whole.metrics, rtol=1e-6)
+
+
 # -- whole zoos --------------------------------------------------------------------------------------------------------
 
 
@@ -392,7 +451,7 @@ def test_devices_that_are_not_there_are_named():
     """A device is known and present, or a clear error."""
     with pytest.raises(ValueError, match="unknown"):
         make_zoo(TINY, device="gpu")
-    with pytest.raises(ValueError, match="cannot train"):
+    with pytest.raises(ValueError, match="cannot compute"):
         make_zoo(TINY, device="meta")
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from zoobench.benchmark.results import RESULTS, load_result, to_frame
+from zoobench.benchmark.results import RESULTS, benchmarked, load_result, to_frame
 from zoobench.benchmark.tables import describe, render
 from zoobench.cli import main
-from zoobench.datasets_registry import read_cards
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +20,7 @@ def test_table_is_the_committed_result() -> None:
     """Every number of the README's table is one that `zoobench check` computes again."""
     start, end = "<!-- table: zoobench run --format markdown -->\n", "<!-- end of table -->"
     shown = README.partition(start)[2].partition(end)[0]
-    results = [load_result(RESULTS / f"{card.name}.json") for card in read_cards().values() if card.bundled]
+    results = [load_result(RESULTS / f"{name}.json") for name in benchmarked()]
     expected = "".join(f"\n{describe(result)}\n\n{render(to_frame([result]), 'markdown')}\n" for result in results)
     assert shown == expected + "\n"
 

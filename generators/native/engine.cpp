@@ -9,7 +9,9 @@
 
 struct Rates {
     Ints sgd;
-    Floats decay, lr, step_size, root_of_correction;
+    Floats decay, remains;  // shares of the weight: added to the gradient; left of itself (AdamW)
+    Floats lr, step_size, root_of_correction;
+    Floats momentum, rest;  // rest: one minus Adam's first beta
 };
 
 static void update(const Rates& r, bool any_adam, bool any_sgd, int n, Floats* w, Floats* first, Floats* second,
@@ -17,12 +19,12 @@ static void update(const Rates& r, bool any_adam, bool any_sgd, int n, Floats* w
     for (int i = 0; i < n; i++) {
         Floats g = gradient[i] + r.decay * w[i], m = first[i], by_adam = {}, by_sgd = {}, m_adam = m, m_sgd = m;
         if (any_adam) {
-            m_adam = m + 0.1f * (g - m);
+            m_adam = m + r.rest * (g - m);
             second[i] = 0.999f * second[i] + 0.001f * g * g;
             by_adam = w[i] - r.step_size * m_adam / (root(second[i]) / r.root_of_correction + 1e-8f);
         }
         if (any_sgd) {
-            m_sgd = 0.9f * m + g;
+            m_sgd = r.momentum * m + g;
             by_sgd = w[i] - r.lr * m_sgd;
         }
         first[i] = r.sgd ? m_sgd : m_adam;
@@ -46,7 +48,7 @@ struct NoDenormals {
 
 // What differs from model to model, laid out as in engine.py.
 struct Lanes {
-    double lr[LANES];
+    double decoupled_decay[LANES];
     float decay[LANES];
     int32_t sgd[LANES];
     int32_t threshold[LANES];
@@ -56,20 +58,21 @@ struct Lanes {
 
 template <int A>
 static void train(Network& net, int n_weights, Floats* w, Floats* first, Floats* second, Floats* gradient,
-                  const Lanes& lanes, const float* images, const int32_t* labels, const int32_t* order, int n,
-                  int batch, uint32_t position, int64_t step, double* loss, int64_t* right) {
+                  const Lanes& lanes, const double* lr, const double* momentum, const float* images,
+                  const int32_t* labels, const int32_t* order, int n, int batch, uint32_t position, int64_t step,
+                  double* loss, int64_t* right) {
     Rates rates;
     Dropout dropout;
     Bits key[2];
-    bool any_sgd = false, any_adam = false, any_dropout = false;
+    bool any_sgd = false, any_adam = false, any_dropout = false, any_decoupled = false;
     for (int l = 0; l < LANES; l++) {
         rates.sgd[l] = lanes.sgd[l] ? -1 : 0;
         rates.decay[l] = lanes.decay[l];
-        rates.lr[l] = (float)lanes.lr[l];
         dropout.threshold[l] = lanes.threshold[l];
         dropout.scale[l] = lanes.scale[l];
         for (int i = 0; i < 2; i++) key[i][l] = lanes.key[i][l];
         (lanes.sgd[l] ? any_sgd : any_adam) = true;
+        any_decoupled |= lanes.decoupled_decay[l] != 0;
         any_dropout |= lanes.threshold[l] > 0;
     }
     const int pixels = net.blocks[0].n_in * net.blocks[0].height * net.blocks[0].width;
@@ -94,9 +97,18 @@ static void train(Network& net, int n_weights, Floats* w, Floats* first, Floats*
             backward(net, gradient);
         }
         step++;
-        for (int l = 0; l < LANES; l++)
-            rates.step_size[l] = (float)(lanes.lr[l] / (1 - std::pow(0.9, (double)step)));
+        for (int l = 0; l < LANES; l++, lr++, momentum++) {
+            rates.lr[l] = (float)*lr;
+            rates.momentum[l] = (float)*momentum;
+            rates.rest[l] = (float)(1 - *momentum);
+            rates.step_size[l] = (float)(*lr / (1 - std::pow(*momentum, (double)step)));
+            rates.remains[l] = (float)(1 - *lr * lanes.decoupled_decay[l]);
+        }
         rates.root_of_correction = all((float)std::sqrt(1 - std::pow(0.999, (double)step)));
+        // By itself, and not fused with the update: torch rounds in between, always to the same side where it decays less
+        // than a float resolves.
+        if (any_decoupled)
+            for (int i = 0; i < n_weights; i++) w[i] *= rates.remains;
         update(rates, any_adam, any_sgd, n_weights, w, first, second, gradient);
     }
 }
@@ -116,19 +128,19 @@ extern "C" {
 
 int zoobench_lanes() { return LANES; }
 
-// Trains on n images in batches. `order` holds a row of LANES numbers for each of them. `position` images and `step`
-// steps came before these.
+// Trains on n images in batches. `order` holds a row of LANES numbers for each of them; `lr` and `momentum`, one for
+// each batch. `position` images and `step` steps came before these.
 // Returns 0, or 1 where memory ran out.
 int zoobench_train(const int32_t* table, int n_blocks, int activation, int n_weights, float* weights, float* first,
-                   float* second, float* gradient, const void* lanes, const float* images, const int32_t* labels,
-                   const int32_t* order, int n, int batch, uint32_t position, int64_t step, double* loss,
-                   int64_t* right) {
+                   float* second, float* gradient, const void* lanes, const double* lr, const double* momentum,
+                   const float* images, const int32_t* labels, const int32_t* order, int n, int batch,
+                   uint32_t position, int64_t step, double* loss, int64_t* right) {
     NoDenormals guard;
     Network net((const Block*)table, n_blocks);
     if (!net.memory) return 1;
     const decltype(&train<TANH>) run[] = {train<TANH>, train<SIGMOID>, train<RELU>, train<GELU>};
     run[activation](net, n_weights, (Floats*)weights, (Floats*)first, (Floats*)second, (Floats*)gradient,
-                    *(const Lanes*)lanes, images, labels, order, n, batch, position, step, loss, right);
+                    *(const Lanes*)lanes, lr, momentum, images, labels, order, n, batch, position, step, loss, right);
     return 0;
 }
 

@@ -27,15 +27,21 @@ struct Dropout {
     }
 };
 
-// A block is a convolution (a linear layer is one with a single pixel), then pooling and activation with dropout if so
-// asked. The first ten numbers are a row of the table that Python passes.
+// What becomes of the convolution's output: all of it, the largest of each two by two, or the first of each two by two,
+// which is a convolution with stride 2.
+enum Reduction { ALL, LARGEST, FIRST };
+
+// A block is a convolution (a linear layer is one with a single pixel), then reduction and activation with dropout if so
+// asked, then the average over all pixels if so asked. These numbers are a row of the table that Python passes.
 struct Block {
-    int n_in, height, width, n_out, k, pooled, active, unit, weights, bias;
+    int n_in, height, width, n_out, k, reduction, active, averaged, unit, weights, bias;
 
     int out_height() const { return height - k + 1; }
     int out_width() const { return width - k + 1; }
-    int end_height() const { return pooled ? out_height() / 2 : out_height(); }
-    int end_width() const { return pooled ? out_width() / 2 : out_width(); }
+    int step() const { return reduction == ALL ? 1 : 2; }
+    int reduced(int side) const { return reduction == FIRST ? (side + 1) / 2 : side / step(); }
+    int end_height() const { return reduced(out_height()); }
+    int end_width() const { return reduced(out_width()); }
     int end_size() const { return n_out * end_height() * end_width(); }
     int n_weights() const { return n_out * n_in * k * k; }
     // The gradient behind the convolution has k - 1 columns of zeros on both sides, for the convolution backwards.
@@ -44,7 +50,7 @@ struct Block {
 
 struct Place {
     Tiling forward, backward;
-    Floats *row, *out, *slope, *gradient, *padded, *flipped;
+    Floats *row, *out, *mean, *slope, *gradient, *padded, *flipped;
     Ints* corner;
 };
 
@@ -66,6 +72,10 @@ struct Network {
     Network(const Network&) = delete;
 
     int n_classes() const { return blocks[n_blocks - 1].n_out; }
+    // What block i reads.
+    const Floats* input(int i) const {
+        return !i ? image : blocks[i - 1].averaged ? places[i - 1].mean : places[i - 1].out;
+    }
 
     int64_t lay_out(char* base) {
         int64_t used = 0;
@@ -83,6 +93,7 @@ struct Network {
             p.backward = Tiling(b.n_in, b.width);
             p.row = take(MAX_O * 2 * b.out_width());
             p.out = take(b.end_size());
+            p.mean = take(b.averaged ? b.n_out : 0);
             p.slope = take(b.end_size());
             p.gradient = take(b.end_size());
             p.padded = take(b.n_out * b.out_height() * b.padded_width());
@@ -126,30 +137,37 @@ static void pool(const Floats* rows, int width, int n, Floats* out, Ints* corner
 
 template <int A, bool TRAIN>
 static void forward(Network& net, const Floats* w, const Dropout* dropout) {
-    const Floats* in = net.image;
     for (int i = 0; i < net.n_blocks; i++) {
         const Block& b = net.blocks[i];
         Place& p = net.places[i];
-        const int width = b.out_width(), n = b.end_width(), n_rows = b.pooled ? 2 : 1;
+        const Floats* in = net.input(i);
+        const int width = b.out_width(), n = b.end_width(), n_rows = b.reduction == LARGEST ? 2 : 1;
         const Dropout* drop = b.unit >= 0 ? dropout : nullptr;
         for (int o = 0; o < b.n_out; o += p.forward.o) {
             int stop = o + p.forward.o < b.n_out ? o + p.forward.o : b.n_out;
             for (int y = 0; y < b.end_height(); y++) {
                 for (int r = 0; r < n_rows; r++)
-                    convolve_row(p.forward, in + (n_rows * y + r) * b.width, b.height * b.width, b.width, b.n_in, b.k,
+                    convolve_row(p.forward, in + (b.step() * y + r) * b.width, b.height * b.width, b.width, b.n_in, b.k,
                                  b.k, w + b.weights, 0, w + b.bias, o, stop, p.row + r * width, n_rows * width, width);
                 for (int c = o; c < stop; c++) {
                     int at = (c * b.end_height() + y) * n;
                     const Floats* row = p.row + (c - o) * n_rows * width;
-                    if (b.pooled)
+                    if (b.reduction == LARGEST)
                         pool(row, width, n, p.out + at, p.corner + at);
+                    else if (b.reduction == FIRST)
+                        for (int x = 0; x < n; x++) p.out[at + x] = row[2 * x];
                     else
                         std::memcpy((void*)(p.out + at), row, n * sizeof(Floats));
                     if (b.active) activate<A, TRAIN>(p.out + at, p.slope + at, n, drop, b.unit + at);
                 }
             }
         }
-        in = p.out;
+        for (int c = 0; b.averaged && c < b.n_out; c++) {
+            const int size = n * b.end_height();
+            Floats sum = {};
+            for (int q = 0; q < size; q++) sum += p.out[c * size + q];
+            p.mean[c] = sum / (float)size;
+        }
     }
 }
 
@@ -183,9 +201,10 @@ static void backward(Network& net, Floats* total) {
     for (int i = net.n_blocks - 1; i >= 0; i--) {
         const Block& b = net.blocks[i];
         Place& p = net.places[i];
-        const Floats* in = i ? net.places[i - 1].out : net.image;
+        const Floats* in = net.input(i);
         const Floats* g = i == net.n_blocks - 1 ? net.logits_gradient : p.gradient;
         const int height = b.out_height(), width = b.padded_width(), per_channel = b.n_in * b.k * b.k;
+        const float share = 1.0f / (b.end_height() * b.end_width());
         int rows;
         WeightGradient add = weight_gradient_of(b.k, rows);
         for (int c = 0; c < b.n_out; c++) {
@@ -193,10 +212,11 @@ static void backward(Network& net, Floats* total) {
             for (int y = 0; y < b.end_height(); y++)
                 for (int x = 0; x < b.end_width(); x++) {
                     int at = (c * b.end_height() + y) * b.end_width() + x;
-                    Floats value = b.active ? g[at] * p.slope[at] : g[at];
+                    Floats value = b.averaged ? g[c] * share : g[at];
+                    if (b.active) value *= p.slope[at];
                     sum += value;
-                    if (!b.pooled) {
-                        to[y * width + x] = value;
+                    if (b.reduction != LARGEST) {
+                        to[b.step() * (y * width + x)] = value;  // the others stay zero
                         continue;
                     }
                     Floats* corner = to + 2 * y * width + 2 * x;

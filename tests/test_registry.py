@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from zoobench.datasets_registry import Card, Source, find_card, read_cards
@@ -250,14 +251,30 @@ def test_bundled_zoo_is_what_its_card_says(card: Card) -> None:
 
 
 def test_bundled_zoos_are_small_and_worth_predicting() -> None:
-    """Together at most 20 MB; in the hyper-parameter zoo some models fail and most learn: much to tell."""
-    files = [f for card in BUNDLED.values() for f in card.bundled.iterdir()]
-    assert sum(f.stat().st_size for f in files) <= 20e6
+    """At most 20 MB, and 6 MB of twins; in the hyper-parameter zoo some models fail and most learn: much to tell."""
+    for twins, limit in ((False, 20e6), (True, 6e6)):
+        cards = [card for card in BUNDLED.values() if (card.twin_of is not None) == twins]
+        assert 0 < sum(f.stat().st_size for card in cards for f in card.bundled.iterdir()) <= limit
     table = read_zoo(stored_at(find_card("digits_cnn_s_hyp_rand"))).properties
     last = table.loc[table["epoch"] == 50, "test_acc"]
     assert last.quantile(0.10) < 0.25
     assert last.quantile(0.75) > 0.80
     assert table["test_acc"].quantile(0.75) > 0.60
+
+
+def test_bundled_twins_are_sparse_and_still_accurate() -> None:
+    """More than 70 % of the weights are zero at a median loss of at most three points of accuracy."""
+    twins = read_zoo(stored_at(find_card("digits_cnn_s_sparse")))
+    seeds = read_zoo(stored_at(find_card("digits_cnn_s"))).properties
+    before = seeds[seeds["epoch"] == 50].set_index("model")["test_acc"]
+    for epoch in (10, 25):
+        rows = twins.properties["epoch"] == epoch
+        after = twins.properties[rows].set_index("model")
+        assert after["sparsity"].median() > 0.7
+        assert before[after.index].median() - after["test_acc"].median() <= 0.03
+        weights = twins.layout.mask(roles=["weight"])
+        zeros = (twins.weights[rows.to_numpy()][:, weights] == 0).mean(axis=1)
+        np.testing.assert_allclose(zeros, after["sparsity"], atol=1e-6)
 
 
 def test_names_and_variants() -> None:

@@ -213,9 +213,10 @@ def list_zoos(
     --------
     >>> from zoobench import list_zoos
     >>> list_zoos(dataset="digits")[["name", "n_models", "n_epochs"]]
-                        name  n_models  n_epochs
-    0  digits_cnn_s_hyp_rand       256         5
-    1      digits_cnn_s_seed       200         3
+                           name  n_models  n_epochs
+    0     digits_cnn_s_hyp_rand       256         5
+    1         digits_cnn_s_seed       200         3
+    2  digits_cnn_s_seed_sparse       100         4
     """
     table = pd.DataFrame(
         [

@@ -22,6 +22,7 @@ from zoobench.readers import read_foreign
 from zoobench.readers.journal import Journal
 from zoobench.readers.room import DiskRoom
 from zoobench.store import check_zoo
+from zoobench.weightfile import Seal
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -251,18 +252,54 @@ def test_a_torn_journal_is_no_danger(cut: int, every: int) -> None:
                 (folder / "journal").write_bytes(content[: max(0, len(content) - cut)])
 
 
-def test_what_was_read_before_a_source_was_damaged_is_kept(members: zoo_files.Members, tmp_path: Path) -> None:
-    """A checkpoint that is noted is not read again, so it may be gone; a first one that differs undoes the journal."""
+def test_checkpoints_that_changed_between_two_attempts_are_read_again(
+    members: zoo_files.Members, tmp_path: Path
+) -> None:
+    """A folder does not tell that a file in it has changed, but the file does: what is read is what is there now."""
     source = zoo_files.write_folder(tmp_path / "zoo", members)
-    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
-    expected = np.array(read_foreign(source, room=room).weights)
-    first, *_, last = sorted(source.rglob("checkpoints"), key=lambda path: (path.parent.name, path))
-    last.write_bytes(b"gone")
-    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
-    assert np.array_equal(read_foreign(source, room=room).weights, expected)
-    other = sorted(source.rglob("checkpoint_*5/checkpoints"))[0]
-    first.write_bytes(other.read_bytes())
-    room = DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
-    again = read_foreign(source, room=room)
-    assert len(again.weights) == len(expected) - 1
-    assert np.array_equal(again.weights, read_foreign(source).weights)
+
+    def reading() -> DiskRoom:
+        return DiskRoom(tmp_path / "weights", journal=Journal(tmp_path / "journal", source, every=1))
+
+    read_foreign(source, room=reading())
+    paths = sorted(source.rglob("checkpoints"), key=lambda path: (path.parent.name, path))
+    changes: list[tuple[Path, bytes]] = [
+        (paths[-1], b"gone"),
+        (paths[5], paths[7].read_bytes()),
+        (paths[0], paths[3].read_bytes()),
+    ]
+    for path, content in changes:
+        path.write_bytes(content)
+        found, expected = read_foreign(source, room=reading()), read_foreign(source)
+        assert np.array_equal(found.weights, expected.weights)
+        assert found.properties.equals(expected.properties)
+
+
+def test_whoever_waits_does_not_disturb_who_converts(members: zoo_files.Members, tmp_path: Path) -> None:
+    """Ctrl-C on a second conversion that waits for the first leaves the first's files alone."""
+    source = zoo_files.write_zip(tmp_path / "zoo.zip", members)
+    out = tmp_path / "out"
+
+    def finish(contents: ZooContents) -> ZooContents:
+        script = "import sys; from zoobench.convert import convert; convert(sys.argv[1], sys.argv[2])"
+        command = [sys.executable, "-c", script, str(source), str(out)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
+            assert second.stderr is not None
+            assert "waiting for another process" in second.stderr.readline()
+            second.send_signal(signal.SIGINT)
+            second.communicate()
+        return contents
+
+    convert(source, out, finish=finish)
+    check_zoo(out)
+
+
+def test_the_checksum_is_computed_behind_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are in the checksum before the last state is read, and a resumed reading is no exception."""
+    monkeypatch.setattr("zoobench.weightfile.BLOCK_BYTES", 30_000)
+    source = zoo_files.write_zip(tmp_path / "zoo.zip", zoo_files.experiment(n_models=4))
+    taken: list[int] = []
+    monkeypatch.setattr(Seal, "finish", lambda self, finish=Seal.finish: (taken.append(self.n_taken), finish(self))[1])
+    contents = convert(source, tmp_path / "out")
+    assert len(contents.weights) - 3 <= taken[0]
+    check_zoo(tmp_path / "out")

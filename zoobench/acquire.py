@@ -174,7 +174,7 @@ def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[
         # A host of single files gives some epochs at less cost than one that has them all in one file.
         sources.sort(key=lambda source: not isinstance(source, DirectorySource))
     for source in sources:
-        if source.epochs is not None and epochs is not None and not set(epochs) <= set(source.epochs):
+        if source.epochs is not None and not set(epochs or card.epochs or ()) <= set(source.epochs):
             there = ", ".join(map(str, source.epochs))
             problems.append(DownloadError(f"{source.address} has only epochs {there}"))
             continue
@@ -189,7 +189,7 @@ def _plans(card: Card, epochs: Sequence[int] | None, desk: Desk, problems: list[
 def _check_size(card: Card, chosen: Plan, max_bytes: int) -> None:
     if chosen.n_bytes is not None and chosen.n_bytes > max_bytes:
         raise ValueError(
-            f"fetching zoo {card.name!r} would transfer {human(chosen.n_bytes)}, more than max_bytes allows "
+            f"fetching zoo {card.name!r} would transfer {chosen.total}, more than max_bytes allows "
             f'({human(max_bytes)}); ask for fewer epochs, such as epochs="last", or allow more'
         )
 
@@ -221,7 +221,8 @@ def _failure(card: Card, folder: Path, problems: Sequence[Exception]) -> Downloa
 
 def _convert(card: Card, folder: Path, raw: Path, epochs: Sequence[int] | None, source: Source) -> None:
     """Bring raw files into the zoo format, beside what the zoo has already."""
-    known = None if epochs is None else set(epochs)
+    # A source that has only some epochs gives no whole zoo.
+    known = set(epochs or source.epochs or ()) or None
     if known is not None and is_zoo(folder):
         known |= set(read_index(folder)["provenance"]["epochs"])
 

@@ -138,9 +138,8 @@ def _fetch(arguments: argparse.Namespace) -> None:
     plan = preview(card, folder, missing, n_retries=3, delay=1.0)
     for name, size in plan.files:
         print(f"{'?' if size is None else human(size):>10}  {name}")
-    total = "of unknown size" if plan.n_bytes is None else human(plan.n_bytes)
     time = f", in {plan.seconds / 60:.0f} minutes at least" if plan.seconds else ""
-    print(f"{len(plan.files)} files, {total}, in {plan.n_requests} requests{time}, from {plan.source.address}")
+    print(f"{len(plan.files)} files, {plan.total}, in {plan.n_requests} requests{time}, from {plan.source.address}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from zoobench.contents import ZooContents
+from zoobench.download.disk import one_at_a_time
 from zoobench.readers import read_foreign
 from zoobench.readers.journal import Journal
 from zoobench.readers.room import DiskRoom
@@ -91,27 +92,26 @@ def convert(
 @contextmanager
 def _scratch(folder: Path) -> Iterator[None]:
     """Room for the files of a conversion, for one process at a time; they stay only where the next can go on."""
-    from filelock import FileLock
-
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and a zoo is a folder; choose another path")
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    left: tuple[str, ...] = (_READING, _JOURNAL, _JOINING)
-    try:
-        with FileLock(folder / ".converting.lock"):
+    with one_at_a_time(folder / ".converting.lock", f"converting into {folder}"):
+        left: tuple[str, ...] = (_READING, _JOURNAL, _JOINING)
+        try:
             yield
-    except KeyboardInterrupt:
-        if (folder / _JOURNAL).exists():
-            left = (_JOINING,)
-        raise
-    finally:
-        for name in left:
-            (folder / name).unlink(missing_ok=True)
-        if created and not is_zoo(folder) and not (folder / _JOURNAL).exists():
-            (folder / ".converting.lock").unlink(missing_ok=True)
-            (folder / ".lock").unlink(missing_ok=True)
-            folder.rmdir()
+        except KeyboardInterrupt:
+            if (folder / _JOURNAL).exists():
+                left = (_JOINING,)
+            raise
+        finally:
+            for name in left:
+                (folder / name).unlink(missing_ok=True)
+            if created and not is_zoo(folder) and not (folder / _JOURNAL).exists():
+                (folder / ".lock").unlink(missing_ok=True)
+                (folder / ".converting.lock").unlink(missing_ok=True)
+                with suppress(OSError):  # another process may have come
+                    folder.rmdir()
 
 
 def _joined(before: ZooContents, more: ZooContents, room: DiskRoom) -> ZooContents:

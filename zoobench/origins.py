@@ -12,7 +12,7 @@ from zoobench.datasets_registry.cards import Card
 from zoobench.datasets_registry.sources import DIRECTORY_HOST, DirectorySource, Source, UrlSource, ZenodoSource
 from zoobench.download.checksums import ChecksumLock
 from zoobench.download.client import Client
-from zoobench.download.disk import require_space, write_whole
+from zoobench.download.disk import human, require_space, write_whole
 from zoobench.download.files import fetch_file, is_fetched
 from zoobench.download.listing import Entry, address, list_directories, list_directory
 from zoobench.download.many import fetch_many
@@ -53,6 +53,8 @@ class Plan:
         Transfers them and returns the path of what :func:`zoobench.readers.read_foreign` reads.
     whole : bool
         Whether every epoch of the source comes, whichever were asked for.
+    at_least : bool
+        Whether ``n_bytes`` is the least that it can be, because the host does not say how large every file is.
     seconds : float
         Time that it takes at least, because the host limits how many requests it answers.
     """
@@ -63,7 +65,15 @@ class Plan:
     n_requests: int
     fetch: Callable[[], Path]
     whole: bool = False
+    at_least: bool = False
     seconds: float = 0.0
+
+    @property
+    def total(self) -> str:
+        """The bytes for people."""
+        if self.n_bytes is None:
+            return "an unknown number of bytes"
+        return f"{'at least ' * self.at_least}{human(self.n_bytes)}"
 
 
 @dataclass(frozen=True)
@@ -285,14 +295,19 @@ def _plan_directory(source: DirectorySource, epochs: Sequence[int] | None, desk:
     tree = desk.folder / "tree" / inside.rpartition("/")[2]
     missing = [file for file in files if not (tree / file.name).exists()]
     sizes = [file.size for file in missing]
-    n_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
+    # The host does not say how large checkpoints are; no smaller than their weights.
+    at_least = None in sizes
+    least = None if desk.card.n_weights is None else 4 * desk.card.n_weights
+    n_bytes = None if at_least and least is None else sum(least or 0 if size is None else size for size in sizes)
 
     def fetch() -> Path:
-        sources = [mirrored(file, f"{inside}/{file.name}") for file in missing]
+        require_space(desk.folder, n_bytes or 0, f"{len(missing)} files")
+        # All of them, because a process that was killed may not have noted the checksums of what is here.
+        sources = [mirrored(file, f"{inside}/{file.name}") for file in files]
         fetch_many(sources, tree, lock=desk.lock, client=desk.client, progress=desk.progress)
         return tree
 
-    return Plan(source, [(file.name, file.size) for file in missing], n_bytes, len(missing), fetch)
+    return Plan(source, [(file.name, file.size) for file in missing], n_bytes, len(missing), fetch, at_least=at_least)
 
 
 def _find_tree(source: DirectorySource, desk: Desk) -> tuple[str, str]:

@@ -83,6 +83,11 @@ class Seal:
         The file.
     weights : ndarray of shape (n_states, n_weights), float32
         A memory map of all of it behind the start.
+
+    Attributes
+    ----------
+    n_taken : int
+        Rows that are in the checksum already.
     """
 
     def __init__(self, path: Path, weights: np.ndarray) -> None:
@@ -90,7 +95,7 @@ class Seal:
         self._weights = weights
         self._digest = hashlib.sha256(_head(weights.shape))
         self._step = max(1, BLOCK_BYTES // max(1, weights.shape[1] * 4))
-        self._done = 0
+        self.n_taken = 0
         self._pool = ThreadPoolExecutor(1)
         self._hashing: Future[None] | None = None
 
@@ -100,13 +105,13 @@ class Seal:
 
     def complete(self, n_rows: int) -> None:
         """The rows before that one are written, and do not change any more."""
-        while n_rows - self._done >= self._step:
-            self._take(self._done + self._step)
+        while n_rows - self.n_taken >= self._step:
+            self._take(self.n_taken + self._step)
 
     def finish(self) -> SealedWeights:
         """Write the header, when all rows are written."""
         self.complete(len(self._weights))
-        if self._done < len(self._weights):
+        if self.n_taken < len(self._weights):
             self._take(len(self._weights))
         with open(self._path, "r+b") as file:
             file.write(_head(self._weights.shape))
@@ -122,9 +127,9 @@ class Seal:
         self._pool.shutdown(cancel_futures=True)
 
     def _take(self, stop: int) -> None:
-        block = self._weights[self._done : stop]
+        block = self._weights[self.n_taken : stop]
         self._hashing = self._pool.submit(self._digest.update, block.data)
-        self._done = stop
+        self.n_taken = stop
 
 
 def blocks_of(weights: np.ndarray) -> Iterator[tuple[int, int]]:

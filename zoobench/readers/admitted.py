@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from zoobench.errors import ZooFormatError
 from zoobench.readers.tensors import STORAGE_TYPES, Tensor, rebuild_tensor
 
+_LONGEST_PATH = 4096
 _PACKED_INTEGER = re.compile(rb"K.|M..|J.{4}", re.DOTALL)
 
 
@@ -79,6 +81,9 @@ def _ordered_dict() -> Record:
 
 
 def _path(*parts: str) -> str:
+    # A pickle may name one long string many times, and the file system takes no longer paths.
+    if sum(map(len, parts)) > _LONGEST_PATH:
+        raise ZooFormatError(f"has a path of more than {_LONGEST_PATH} letters")
     return "/".join(parts)
 
 

@@ -51,6 +51,9 @@ class Archive(Protocol):
     def pieces(self, key: Any) -> Iterator[bytes | memoryview]:
         """Contents of a member of any size, piece by piece; ZooFormatError at the end if its checksum is wrong."""
 
+    def stamp(self, key: Any) -> str:
+        """What changes when the member does while the archive seems the same; empty where that cannot be."""
+
     def check(self, key: Any) -> None:
         """Make sure that the member has the name that it seems to have, where the form allows to."""
 
@@ -73,6 +76,10 @@ class Member(NamedTuple):
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Its contents piece by piece, whatever its size."""
         return self.archive.pieces(self.key)
+
+    def stamp(self) -> str:
+        """What tells whether it has changed, beside what tells it of the archive."""
+        return self.archive.stamp(self.key)
 
     def check(self) -> None:
         """ZooFormatError if the archive gives it two names."""
@@ -116,6 +123,14 @@ class FolderArchive:
         self.size(key)
         with open(key, "rb", buffering=0) as file:
             yield from iter(lambda: file.read(PIECE), b"")
+
+    def stamp(self, key: str) -> str:
+        """Size and time of the file at that path."""
+        try:
+            status = os.stat(key)
+        except OSError:
+            return ""  # as reading it will say
+        return f"{status.st_size}@{status.st_mtime_ns}"
 
     def check(self, key: str) -> None:
         """Nothing to check: a folder has one name for a file."""
@@ -176,6 +191,10 @@ class ZipArchive:
         """Contents of the member with that number."""
         return self._directory.pieces(key)
 
+    def stamp(self, key: int) -> str:
+        """Nothing: a zip is one file."""
+        return ""
+
     def check(self, key: int) -> None:
         """Compare the two copies of the member's name."""
         self._directory.check_name(key)
@@ -219,6 +238,10 @@ class TarArchive:
     def pieces(self, key: tuple[int, int]) -> Iterator[bytes]:
         """Contents of the member at that position and of that size."""
         return self._stream.pieces_at(*key)
+
+    def stamp(self, key: tuple[int, int]) -> str:
+        """Nothing: a tar is one file."""
+        return ""
 
     def check(self, key: tuple[int, int]) -> None:
         """Nothing to check: the checksum of a tar's header covers the name."""

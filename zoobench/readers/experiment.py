@@ -16,6 +16,7 @@ from zoobench.readers.archive import Archive, Member
 from zoobench.readers.checkpoint import CheckpointReader
 from zoobench.readers.choice import EpochChoice
 from zoobench.readers.frame import column, property_frame
+from zoobench.readers.journal import State
 from zoobench.readers.naming import naming, shortened
 from zoobench.readers.results import RESULT_KEYS, TrialNotes
 from zoobench.readers.room import MEMORY, Room
@@ -204,7 +205,8 @@ class _Experiment:
         return self._kept[trial]
 
     def _read(self, place: _Place) -> None:
-        if self._states.resume(place.trial, place.epoch):
+        state = State(place.trial, place.epoch, place.member.stamp() if self._room.sorted else "")
+        if self._states.resume(state):
             return
         try:
             checkpoint = self._reader.read(place.member.read(_LARGEST_CHECKPOINT))
@@ -215,7 +217,7 @@ class _Experiment:
         except ZooFormatError as error:
             self._broken.append(_Broken(place.epoch, place.trial, str(error), place.member.name))
         else:
-            self._states.add(place.trial, place.epoch, checkpoint)
+            self._states.add(state, checkpoint)
 
     def _left_out(self, models: set[str]) -> dict[str, int]:
         """Reason -> number of states."""

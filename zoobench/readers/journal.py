@@ -7,10 +7,28 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: To be raised when the same source comes to be read in another order or into other numbers.
 _VERSION = 1
+
+
+class State(NamedTuple):
+    """A row of weights, and what tells whether the file that it came from is still the same.
+
+    Attributes
+    ----------
+    model : str
+        The model.
+    epoch : int
+        The epoch.
+    stamp : str
+        Size and time of the file; empty where it is a part of the source, which has a stamp of its own.
+    """
+
+    model: str
+    epoch: int
+    stamp: str
 
 
 class Journal:
@@ -24,7 +42,8 @@ class Journal:
     path : Path
         File of the journal.
     source : Path
-        What is read. The journal of another file, or of one that has changed since, counts for nothing.
+        What is read. The journal of another file, or of one that has changed since, counts for nothing; of a folder,
+        each state's own stamp says whether it counts.
     every : int
         Bytes of weights between two notes: each waits until the disk has them.
     choice : plain data
@@ -35,14 +54,15 @@ class Journal:
         self._path = path
         self._every = every
         status = source.stat()
-        self._identity = [_VERSION, str(source.resolve()), status.st_size, status.st_mtime_ns, choice]
-        self._pending: list[tuple[str, int]] = []
+        stamp = None if source.is_dir() else [status.st_size, status.st_mtime_ns]
+        self._identity = [_VERSION, str(source.resolve()), stamp, choice]
+        self._pending: list[State] = []
         self._pending_bytes = 0
         self.states = self._read()
 
-    def add(self, model: str, epoch: int, n_bytes: int, weights: Path) -> None:
+    def add(self, state: State, n_bytes: int, weights: Path) -> None:
         """One more row is written; the journal is brought up to date now and then."""
-        self._pending.append((model, epoch))
+        self._pending.append(state)
         self._pending_bytes += n_bytes
         if self._pending_bytes < self._every:
             return
@@ -73,13 +93,13 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self) -> list[tuple[str, int]]:
-        states: list[tuple[str, int]] = []
+    def _read(self) -> list[State]:
+        states: list[State] = []
         # A torn last line is what a power failure leaves; the rows before it are there.
-        with suppress(OSError, ValueError, TypeError), open(self._path, encoding="utf-8") as file:
+        with suppress(OSError, ValueError, TypeError, OverflowError), open(self._path, encoding="utf-8") as file:
             if json.loads(next(file, "null")) != self._identity:
                 return []
             for line in file:
-                model, epoch = json.loads(line)
-                states.append((str(model), int(epoch)))
+                model, epoch, stamp = json.loads(line)
+                states.append(State(str(model), int(epoch), str(stamp)))
         return states

@@ -45,7 +45,8 @@ class Inspected:
 
     def __init__(self, archive: Archive, folder: str | None = None) -> None:
         self.form, self.streamed = archive.form, archive.streamed
-        self.read, self.size, self.pieces, self.check = archive.read, archive.size, archive.pieces, archive.check
+        self.read, self.size, self.pieces = archive.read, archive.size, archive.pieces
+        self.check, self.stamp = archive.check, archive.stamp
         self._rest = archive.members() if folder is None else _inside(archive, folder)
         self._seen: list[Member] = []
         self.datasets: list[Member] = []

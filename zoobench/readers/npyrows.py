@@ -45,7 +45,7 @@ class NpyRows:
         if self._dtype.kind != "f" or len(shape) != 2 or fortran:
             order = " in Fortran's order" if fortran else ""
             raise ZooFormatError(f"is {self._dtype} of shape {shape}{order}; expected rows of floats, a row a state")
-        if not all(shape):
+        if min(shape) < 1:
             raise ZooFormatError(f"has shape {shape}, so no weights")
         self.shape: tuple[int, int] = shape
         self._row_bytes = shape[1] * self._dtype.itemsize

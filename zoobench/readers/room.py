@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zoobench.errors import ZooFormatError
-from zoobench.readers.journal import Journal
+from zoobench.readers.journal import Journal, State
 from zoobench.weightfile import DATA_START, Seal, SealedWeights
 
 #: The kernel takes no more pieces at once.
@@ -44,8 +44,8 @@ class Room:
             raise _too_large(n_rows, matrix.shape[1]) from None
         return matrix
 
-    def continued(self) -> list[tuple[str, int]]:
-        """Model and epoch of the rows that are there from an earlier attempt, in order."""
+    def continued(self) -> list[State]:
+        """What the rows are that are there from an earlier attempt, in order."""
         return []
 
     def write(self, view: memoryview, position: int, pieces: Sequence[memoryview]) -> None:
@@ -55,7 +55,7 @@ class Room:
             view[position:stop] = piece
             position = stop
 
-    def written(self, model: str, epoch: int, n_bytes: int) -> None:
+    def written(self, state: State, n_bytes: int) -> None:
         """The next row is written."""
 
     def complete(self, n_rows: int) -> None:
@@ -131,14 +131,14 @@ class DiskRoom(Room):
             if n_bytes:
                 buffers[0] = buffers[0][n_bytes:]
 
-    def continued(self) -> list[tuple[str, int]]:
-        """Model and epoch of the rows that are there from an earlier attempt, in order."""
+    def continued(self) -> list[State]:
+        """What the rows are that are there from an earlier attempt, in order."""
         return [] if self._journal is None else self._journal.states
 
-    def written(self, model: str, epoch: int, n_bytes: int) -> None:
+    def written(self, state: State, n_bytes: int) -> None:
         """The next row is written."""
         if self._journal is not None:
-            self._journal.add(model, epoch, n_bytes, self._path)
+            self._journal.add(state, n_bytes, self._path)
 
     def complete(self, n_rows: int) -> None:
         """The rows before that one are written, and stay where they are."""
@@ -159,7 +159,7 @@ class DiskRoom(Room):
 
     def keep_first(self, n_rows: int) -> None:
         """Forget that rows beyond these are written."""
-        if n_rows == 0:
+        if self._seal is not None and self._seal.n_taken > n_rows:
             self._unseal()
         if self._journal is not None:
             self._journal.keep_first(n_rows)

@@ -7,6 +7,7 @@ import numpy as np
 from zoobench.errors import ZooFormatError
 from zoobench.layout import WeightLayout
 from zoobench.readers.checkpoint import Checkpoint, Structure
+from zoobench.readers.journal import State
 from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.rows import WeightRows
 
@@ -40,16 +41,16 @@ class States:
         row = self._row_of.get(model)
         return -1 if row is None else self._epochs[row]
 
-    def resume(self, model: str, epoch: int) -> bool:
+    def resume(self, state: State) -> bool:
         """Take a state over from an earlier attempt, if that is what the next row holds."""
         # The first is always read: it tells the structure, and whether the source is what it was.
-        if self._rows is None or self._room.continued()[len(self) : len(self) + 1] != [(model, epoch)]:
+        if self._rows is None or self._room.continued()[len(self) : len(self) + 1] != [state]:
             return False
         self._rows.claim()
-        self._note(model, epoch, self._structures[-1])
+        self._note(state.model, state.epoch, self._structures[-1])
         return True
 
-    def add(self, model: str, epoch: int, checkpoint: Checkpoint) -> None:
+    def add(self, state: State, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint.
 
         Raises
@@ -57,7 +58,7 @@ class States:
         ZooFormatError
             If its tensors have other shapes than those before, or do not fit into memory.
         """
-        structure = checkpoint.structure
+        model, epoch, structure = state.model, state.epoch, checkpoint.structure
         if self._rows is None:
             self._rows = WeightRows(structure.n_weights, self.expected, self._room)
         elif structure is not self._structures[-1] and structure.shapes != self._structures[-1].shapes:
@@ -69,13 +70,13 @@ class States:
         if row is None:
             row = len(self)
             continued = self._room.continued()
-            known = continued[row : row + 1] == [(model, epoch)] and self._rows.holds(row, checkpoint.pieces)
+            known = continued[row : row + 1] == [state] and self._rows.holds(row, checkpoint.pieces)
             if not known:
                 self._room.keep_first(row)
             self._rows.append(checkpoint.pieces)
             self._note(model, epoch, structure)
             if not known:
-                self._room.written(model, epoch, 4 * structure.n_weights)
+                self._room.written(state, 4 * structure.n_weights)
         else:
             self._room.keep_first(0)
             self._rows.replace(row, checkpoint.pieces)

@@ -28,7 +28,7 @@ _LONGEST_INTEGER = 64
 _LARGEST_STORAGE = 1 << 48
 _KEY_TYPES = (str, int, float, bool, type(None))
 #: Integers that follow each other in a list, and so many that it is worth while not to read them one by one.
-_INTEGERS = re.compile(rb"(?:K.|M..|J.{4}){64,}(?=e)", re.DOTALL)
+_INTEGERS = re.compile(rb"(?:K.|M..|J.{4}){64,}+(?=e)", re.DOTALL)
 
 
 def load_pickle(content: memoryview, blocks: StateBlocks | None = None) -> Any:

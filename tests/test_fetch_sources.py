@@ -31,6 +31,7 @@ from zoobench import acquire, load_zoo
 from zoobench.datasets_registry import Card, find_card
 from zoobench.datasets_registry.sources import Source, UrlSource, ZenodoSource
 from zoobench.download.remote import DownloadError
+from zoobench.fetch import stored_at
 from zoobench.origins import Hosts
 from zoobench.store import check_zoo
 
@@ -275,3 +276,26 @@ def test_what_an_earlier_call_fetched_is_used(host: Loopback, data_home: Path, a
     before = host.sent(CONTENT)
     assert len(fetch(epochs=5).data) == 4
     assert host.sent(CONTENT) == before
+
+
+def test_a_source_of_some_epochs_gives_no_whole_zoo(
+    host: Loopback, archive: Path, comes_from: Callable[..., Card]
+) -> None:
+    """What it has is fetched; more of the zoo is then missing, not complete, and is not taken from there."""
+    card = comes_from(ZenodoSource(format="experiment", doi=f"10.5281/zenodo.{RECORD}", file="*.zip", epochs=(0, 5)))
+    serve_zip(host, archive)
+    host.ranges = False
+    with pytest.raises(DownloadError, match="has only epochs 0, 5"):
+        fetch()
+    assert sorted(set(fetch(epochs=[0, 5]).properties["epoch"])) == [0, 5]
+    folder = stored_at(card)
+    assert acquire.missing_epochs(card, folder, (5, 25)) == (25,)
+    assert acquire.missing_epochs(card, folder, None) is None
+
+
+def test_single_files_of_unknown_size_count_for_their_weights(host: Loopback, members: zoo_files.Members) -> None:
+    """Where the host does not tell sizes, a zoo is at least as large as its weights: refused before the first byte."""
+    serve_tree(host, members)
+    with pytest.raises(ValueError, match=r"would transfer at least .* kB, more than max_bytes allows \(10\.0 kB\)"):
+        fetch(epochs=[5], max_bytes="10 kB")
+    assert not [request for request in host.requests() if request.path.endswith("/checkpoints")]

@@ -115,6 +115,9 @@ def make_zoo(
             if read_index(folder)["recipe"] != recipe.to_dict():
                 raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
             if resume:
+                # A kill may have come between the zoo's last file and the end of these.
+                shutil.rmtree(folder / PARTS, ignore_errors=True)
+                (folder / _ASSEMBLING).unlink(missing_ok=True)
                 return _loaded(folder)
         _train_into(folder, recipe, device, n_jobs, resume)
         return _loaded(folder)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from zoobench.generators.schedules import SCHEDULES
 
 #: The values of each axis that is not in the grid; they are also the axes of every zoo, in canonical order.
@@ -63,6 +65,11 @@ def check_grid(grid: Any) -> dict[str, list[Any]]:
     return checked
 
 
+def check_hyperparameter(axis: str, value: Any) -> Any:
+    """One value of an axis, as a plain string or number."""
+    return _check_axis(axis, [value.item() if isinstance(value, np.generic) else value])[0]
+
+
 def _check_axis(axis: str, values: Any) -> list[Any]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         raise ValueError(f"grid axis {axis!r} must be a list of values, not {values!r}")
@@ -71,7 +78,7 @@ def _check_axis(axis: str, values: Any) -> list[Any]:
     checked: list[Any] = []
     for value in values:
         if axis in CHOICES:
-            if value not in CHOICES[axis]:
+            if not isinstance(value, str) or value not in CHOICES[axis]:
                 raise ValueError(f"{axis} {value!r} is unknown{hint(value, CHOICES[axis])}")
         elif axis == "batch_size":
             check_count("batch_size", value, least=1)

@@ -110,8 +110,9 @@ def sparsify_zoo(
     Raises
     ------
     ValueError
-        For an unknown method, variant, device or image set, for settings out of range, for networks that are no chain
-        of layers, for hyper-parameters that the zoo does not tell, and if ``out`` holds another zoo.
+        For a name in place of a zoo, for an unknown method, variant, device or image set, for settings or
+        hyper-parameters out of range, for networks that are no chain of layers, for hyper-parameters that the zoo does
+        not tell, and if ``out`` holds another zoo.
     FileExistsError
         If ``out`` is a file, or holds something that is no zoo.
     RuntimeError
@@ -136,6 +137,9 @@ def sparsify_zoo(
     """
     from zoobench.generators.devices import resolve_device
 
+    if not isinstance(zoo, Zoo):
+        remedy = f"; fetch it first, as in fetch_zoo({zoo!r})" if isinstance(zoo, str) else ""
+        raise ValueError(f"zoo must be a Zoo, not {zoo!r}{remedy}")
     for name, value, known in (("method", method, METHODS), ("variant", variant, VARIANTS)):
         if value not in known:
             raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
@@ -155,7 +159,7 @@ def sparsify_zoo(
     data, settings = settings_of(
         start,
         images,
-        hyperparameters or {},
+        {} if hyperparameters is None else hyperparameters,
         {
             "method": method,
             **of_method,
@@ -165,7 +169,7 @@ def sparsify_zoo(
         },
     )
     device = resolve_device(device)
-    chunks = chunks_of(start, hyperparameters or {}, device)
+    chunks = chunks_of(start, settings["hyperparameters"], device)
     if out is None:
         trained = dict(_train(chunks, settings, data, device, n_jobs, None))
         return Zoo.from_contents(twin_contents(start, settings, chunks, trained, device))
@@ -175,6 +179,8 @@ def sparsify_zoo(
             if read_index(folder)["provenance"].get("twins") != settings:
                 raise ValueError(f"{folder} holds another zoo; choose another folder or delete it")
             if resume:
+                # A kill may have come between the zoo's last file and the end of these.
+                shutil.rmtree(folder / PARTS, ignore_errors=True)
                 return _loaded(folder)
         parts = folder / PARTS
         if not resume:

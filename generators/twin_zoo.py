@@ -13,10 +13,11 @@ from zoobench.contents import ZooContents
 from zoobench.generators.chains import is_chain
 from zoobench.generators.evaluation import images_of, single_value
 from zoobench.generators.images import ImageData
-from zoobench.generators.recipe_checks import DEFAULT_MOMENTUM, hint
+from zoobench.generators.recipe_checks import DEFAULT_MOMENTUM, check_hyperparameter, hint
 from zoobench.generators.training import METRICS
 from zoobench.generators.twin_training import TrainedTwins, TwinChunk
 from zoobench.properties import IDENTITY, MEASURED
+from zoobench.store import is_zoo, read_index
 from zoobench.zoo import Zoo
 
 #: What the models of a chunk have in common, and what each has for itself.
@@ -45,12 +46,15 @@ def last_states(zoo: Zoo, n_models: int | None) -> Zoo:
 
 
 def settings_of(
-    start: Zoo, images: str | ImageData | None, hyperparameters: Mapping[str, Any], settings: dict[str, Any]
+    start: Zoo, images: str | ImageData | None, hyperparameters: Any, settings: dict[str, Any]
 ) -> tuple[ImageData, dict[str, Any]]:
     """The image data, and everything that the twins depend on, as plain data."""
+    if not isinstance(hyperparameters, Mapping):
+        raise ValueError(f"hyperparameters must map names to values, not {hyperparameters!r}")
     unknown = [name for name in hyperparameters if name not in (*_SHARED, *_OWN)]
     if unknown:
         raise ValueError(f"there is no hyper-parameter {unknown[0]!r}{hint(unknown[0], (*_SHARED, *_OWN))}")
+    given = {name: check_hyperparameter(name, value) for name, value in hyperparameters.items()}
     data = images_of(start, images)
     digest = hashlib.sha256()
     for part in ("train", "val", "test"):
@@ -61,7 +65,7 @@ def settings_of(
     return data, {
         "twin_of": start.to_contents().name,
         **settings,
-        "hyperparameters": dict(hyperparameters),
+        "hyperparameters": given,
         "images": data.name,
         "images_sha256": digest.hexdigest(),
         "start_sha256": of_models.hexdigest(),
@@ -147,6 +151,9 @@ def twin_contents(
     for name in old:
         if name not in MEASURED and name not in IDENTITY:
             table[name] = old[name]
+    for name, value in settings["hyperparameters"].items():  # with which the models themselves were not trained
+        values = [value] * len(table)
+        table[name] = pd.Categorical(values) if isinstance(value, str) else np.array(values, dtype=np.float64)
     name = f"{contents.name}_sparse"
     if settings["method"] == "magnitude":
         name += f"_magnitude_{100 * settings['sparsity']:g}"
@@ -163,15 +170,15 @@ def twin_contents(
         properties=table,
         layout=start.layout,
         provenance=provenance,
-        card=_card(name, settings, len(place)),
+        card=_card(name, settings),
     )
 
 
-def _card(name: str, settings: dict[str, Any], n_models: int) -> dict[str, Any] | None:
-    """The registry's card, where these are the twins that come with the package."""
+def _card(name: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The registry's card, where these are the twins that come with the package: same start, images and settings."""
     from zoobench.datasets_registry.cards import read_cards
 
     card = read_cards().get(name)
-    if card is None or not card.bundled or (card.twin_of, card.n_models) != (settings["twin_of"], n_models):
+    if card is None or card.bundled is None or not is_zoo(card.bundled):
         return None
-    return card.to_dict() if list(card.epochs or ()) == settings["epochs"] else None
+    return card.to_dict() if read_index(card.bundled)["provenance"].get("twins") == settings else None

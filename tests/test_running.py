@@ -83,6 +83,18 @@ def test_runs_killed_at_five_random_moments_give_the_uninterrupted_zoo(tmp_path:
         assert not (folder / ".models").exists()
 
 
+def test_what_a_kill_left_beside_a_finished_zoo_is_removed(tmp_path: Path) -> None:
+    """Models and weights that outlived the writing of the zoo go at the next call."""
+    recipe, out = Recipe(seeds=[1], n_epochs=0, name="tiny"), tmp_path / "zoo"
+    expected = make_zoo(recipe, out=out)
+    (out / ".models").mkdir()
+    (out / ".models" / "left.npz").write_bytes(b"0")
+    (out / ".assembling").write_bytes(b"0")
+    assert np.array_equal(make_zoo(recipe, out=out).data, expected.data)
+    assert not (out / ".models").exists()
+    assert not (out / ".assembling").exists()
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
     """With two processes in the midst of their work: it ends soon, without a traceback, and finished models stay."""

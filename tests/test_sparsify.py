@@ -353,6 +353,16 @@ def test_the_command_sparsifies(capsys, tmp_path):
         ({"checkpoint_epochs": [26]}, "26"),
         ({"hyperparameters": {"rate": 1}}, "no hyper-parameter 'rate'"),
         ({"hyperparameters": {"optimizer": "rmsprop"}}, "optimizer 'rmsprop' is unknown"),
+        ({"hyperparameters": {"optimizer": None}}, "optimizer None is unknown"),
+        ({"hyperparameters": [("lr", 1)]}, "hyperparameters must map names to values"),
+        ({"hyperparameters": {"batch_size": 0}}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"hyperparameters": {"batch_size": 2.5}}, "batch_size must be a whole number of at least 1, not 2.5"),
+        ({"hyperparameters": {"dropout": 1.0}}, "dropout must be from 0, below 1, not 1.0"),
+        ({"hyperparameters": {"dropout": -1}}, "dropout must be from 0, below 1, not -1.0"),
+        ({"hyperparameters": {"lr": None}}, "lr must be a finite number, not None"),
+        ({"hyperparameters": {"lr": -1}}, "lr must be above 0, not -1.0"),
+        ({"hyperparameters": {"lr": float("nan")}}, "lr must be a finite number, not nan"),
+        ({"hyperparameters": {"momentum": 5}}, "momentum must be from 0, below 1, not 5.0"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
     ],
 )
@@ -360,6 +370,46 @@ def test_wrong_arguments_are_named_before_anything_is_trained(zoo, arguments, me
     """Each is a ValueError that says what was expected."""
     with pytest.raises(ValueError, match=message):
         sparsify_zoo(zoo, **arguments)
+
+
+def test_a_name_in_place_of_a_zoo_is_refused_with_the_remedy():
+    """A str is told to be fetched first."""
+    with pytest.raises(ValueError, match=r"must be a Zoo, not 'digits_cnn_s'; fetch it first, as in fetch_zoo\("):
+        sparsify_zoo("digits_cnn_s")
+
+
+def test_the_table_says_what_the_twins_were_trained_with(zoo, images, tmp_path):
+    """Values given in place of the models' own stand in the table and in the provenance, numpy's as plain numbers."""
+    given = {"lr": np.float32(0.5), "batch_size": np.int64(20), "optimizer": np.str_("sgd")}
+    settings = {"method": "magnitude", "n_epochs": 1, "n_models": 2, "images": images}
+    found = sparsify_zoo(zoo, hyperparameters=given, out=tmp_path / "twins", **settings)
+    for name, value in given.items():
+        assert found.properties[name].tolist() == [value] * len(found.properties)
+    assert found.properties["weight_decay"].tolist() == zoo.properties["weight_decay"][:2].tolist() * 2
+    found = found.to_contents().provenance["twins"]["hyperparameters"]
+    assert found == {"lr": 0.5, "batch_size": 20, "optimizer": "sgd"}
+
+
+def test_the_card_is_for_the_twins_that_come_with_the_package_alone():
+    """Each setting that differs leaves twins without a card, for it tells how those of the package were made."""
+    contents = fetch_zoo("digits_cnn_s_sparse").to_contents()
+    settings = contents.provenance["twins"]
+    assert twin_zoo._card(contents.name, settings) == contents.card
+    others = {"variant": "published", "kl_weight": 0.02, "n_epochs": 26, "random_state": 1}
+    others |= {"epochs": [25], "hyperparameters": {"lr": 0.1}, "images_sha256": "0", "start_sha256": "0"}
+    for name, value in others.items():
+        assert settings[name] != value
+        assert twin_zoo._card(contents.name, settings | {name: value}) is None
+
+
+def test_what_a_kill_left_beside_finished_twins_is_removed(zoo, images, tmp_path):
+    """Chunks that outlived the writing of the zoo go at the next call."""
+    settings = {"method": "magnitude", "n_epochs": 1, "n_models": 1, "images": images, "out": tmp_path / "twins"}
+    expected = sparsify_zoo(zoo, **settings)
+    (tmp_path / "twins" / ".models").mkdir()
+    (tmp_path / "twins" / ".models" / "left.npz").write_bytes(b"0")
+    assert np.array_equal(sparsify_zoo(zoo, **settings).data, expected.data)
+    assert not (tmp_path / "twins" / ".models").exists()
 
 
 def test_zoos_that_do_not_tell_enough_are_refused_with_the_remedy(zoo):

@@ -281,13 +281,20 @@ def test_whoever_waits_does_not_disturb_who_converts(members: zoo_files.Members,
     out = tmp_path / "out"
 
     def finish(contents: ZooContents) -> ZooContents:
-        script = "import sys; from zoobench.convert import convert; convert(sys.argv[1], sys.argv[2])"
+        # Whoever was started in the background ignores Ctrl-C, and so would its children.
+        script = (
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from zoobench.convert import convert; convert(sys.argv[1], sys.argv[2])"
+        )
         command = [sys.executable, "-c", script, str(source), str(out)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
             assert second.stderr is not None
             assert "waiting for another process" in second.stderr.readline()
             second.send_signal(signal.SIGINT)
-            second.communicate()
+            try:
+                assert "KeyboardInterrupt" in second.communicate(timeout=60)[1]
+            finally:
+                second.kill()
         return contents
 
     convert(source, out, finish=finish)

@@ -1,11 +1,14 @@
 """Converting a zoo of large networks, against copying the bytes of its files, in the same run.
 
-Forty ResNet-18 networks with random weights, 1.8 GB. Promised are at least half the speed of a copy that is on the
-disk when it ends, as a converted zoo is, and a peak of anonymous memory under 1 GB. A converted zoo opens within 50 ms.
+Forty ResNet-18 networks with random weights, 1.8 GB. Aimed at is half the speed of a copy that is on the disk when it
+ends, as a converted zoo is. The zoo's sha256 is computed behind the reader on another core, and on a processor without
+instructions for it takes longer than two copies: then conversion takes that time and a third more at most. Promised are
+a peak of anonymous memory under 1 GB, and that a converted zoo opens within 50 ms.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -98,10 +101,14 @@ def test_speed_against_a_copy(source: str, tmp_path: Path, request: pytest.Fixtu
         return (path, tmp_path / "zoo"), {}
 
     benchmark.pedantic(convert, setup=fresh, rounds=4)
+    start = time.perf_counter()
+    hashlib.sha256(bytes(1 << 28)).digest()
+    hashing = (time.perf_counter() - start) * N_MODELS * 44.73e6 / (1 << 28)
     ratio = min(times) / benchmark.stats.stats.min
     benchmark.extra_info.update(
         converted_MB_per_s=round(N_MODELS * 44.73 / benchmark.stats.stats.min),
         copied_MB_per_s=round(N_MODELS * 44.73 / min(times)),
+        hashed_MB_per_s=round(N_MODELS * 44.73 / hashing),
         ratio=round(ratio, 2),
     )
     print(f"\n{source}: {benchmark.extra_info}")
@@ -110,7 +117,7 @@ def test_speed_against_a_copy(source: str, tmp_path: Path, request: pytest.Fixtu
     opened = time.perf_counter() - start
     print(f"{source}: opens in {1e3 * opened:.0f} ms")
     assert opened < 0.05
-    assert ratio >= 0.5
+    assert benchmark.stats.stats.min <= max(2 * min(times), 4 / 3 * hashing)
 
 
 MEASURE = """

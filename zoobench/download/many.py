@@ -37,7 +37,7 @@ def fetch_many(
     Parameters
     ----------
     files : sequence of (RemoteFile or sequence of RemoteFile)
-        The files, or for each several addresses under one name, best first.
+        The files, or for each several addresses under one name, best first. No two files have one address.
     folder : path-like
         Where they go, under their names, which may have folders in them.
     lock : ChecksumLock, optional
@@ -64,9 +64,9 @@ def fetch_many(
     >>> from zoobench.download.many import fetch_many
     >>> from zoobench.download.remote import RemoteFile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     there = Path(folder, "there.json")
-    ...     _ = there.write_text("[1, 2]")
-    ...     files = [RemoteFile(there.as_uri(), f"trial_{i}/params.json") for i in range(2)]
+    ...     there = [Path(folder, f"there_{i}.json") for i in range(2)]
+    ...     _ = [path.write_text("[1, 2]") for path in there]
+    ...     files = [RemoteFile(path.as_uri(), f"trial_{i}/params.json") for i, path in enumerate(there)]
     ...     [path.parent.name for path in fetch_many(files, folder, progress=False)]
     ['trial_0', 'trial_1']
     """

@@ -210,9 +210,9 @@ def test_properties_of_one_kind_of_value(tmp_path: Path) -> None:
 def test_models_whose_last_names_are_the_same(tmp_path: Path) -> None:
     """Then the whole path is the model's name."""
     table = files.metrics_table()
-    table["modeldir"] = [f"/runs/{path.rpartition('/')[2]}/work/" for path in table["modeldir"]]
+    table["modeldir"] = [f"/runs/{path.rpartition('/')[2]}/model/" for path in table["modeldir"]]
     metrics = read_metrics(files.csv_bytes(table))
-    assert metrics.models == ["/runs/100/work/", "/runs/101/work/", "/runs/102/work/"]
+    assert metrics.models == ["/runs/100/model/", "/runs/101/model/", "/runs/102/model/"]
     table["modeldir"] = "/one"
     with pytest.raises(ZooFormatError, match="two rows of model 'one' at step 0"):
         read_metrics(files.csv_bytes(table))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zoobench.download.disk import human
+from zoobench.generators.chunks import choose_engine, chunks_of
 from zoobench.generators.image_sets import find_image_set
+from zoobench.generators.memory import fitting_jobs
 from zoobench.generators.parallel import count_jobs
-from zoobench.generators.population import choose_engine, chunks_of, train_chunk
+from zoobench.generators.population import train_chunk
 from zoobench.generators.recipes import ModelSettings, Recipe
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def estimate(recipe: Recipe, *, device: str = "auto", n_jobs: int | None = None)
     """
     from zoobench.generators.devices import resolve_device
 
-    device = "cpu" if device == "auto" else resolve_device(device)
+    device = resolve_device(device)
     setting = find_image_set(recipe.dataset).setting(recipe.architecture)
     n_test = find_image_set(recipe.dataset).n_test
     engine = choose_engine(recipe, device)
@@ -106,7 +108,7 @@ def estimate(recipe: Recipe, *, device: str = "auto", n_jobs: int | None = None)
         trained = recipe.epochs[-1] * setting.n_train
         evaluated = len(recipe.epochs) * (setting.n_val + n_test) + (0 in recipe.epochs) * setting.n_train
         seconds += -(-len(chunk) // at_once) * (trained * to_train + evaluated * to_evaluate)
-    n_jobs = min(count_jobs(n_jobs), len(chunks))
+    n_jobs = min(count_jobs(fitting_jobs(n_jobs, recipe, chunks, engine, device)), len(chunks))
     return Estimate(
         recipe=recipe,
         n_steps=recipe.epochs[-1] * n_steps,

@@ -13,7 +13,8 @@ from sklearn.utils import Bunch
 
 from zoobench.generators.chains import Chain, is_chain, losses_and_hits
 from zoobench.generators.devices import resolve_device
-from zoobench.generators.images import ImageData, load_images
+from zoobench.generators.image_fit import PARTS, architecture_of, check_is_zoo, images_of, network_at
+from zoobench.generators.images import ImageData
 from zoobench.generators.recipe_checks import check_count
 from zoobench.zoo import Zoo
 
@@ -23,16 +24,14 @@ Again = Callable[[int, torch.Tensor], torch.Tensor]
 #: Logits that differ by less than this share of the largest are not told apart by float32.
 _CLOSE = 1e-5
 
-PARTS = ("train", "val", "test")
-
 #: Images of all states of a call together. On the CPU one state fills the caches; CUDA wants many.
 _IMAGES_A_CALL = {"cpu": 400, "cuda": 50_000}
 
 
 def evaluate(
     zoo: Zoo,
-    images: str | ImageData | None = None,
     *,
+    images: str | ImageData | None = None,
     part: str = "test",
     predictions: bool = False,
     device: str = "auto",
@@ -40,8 +39,8 @@ def evaluate(
 ) -> Bunch:
     """Loss and accuracy of every state of a zoo.
 
-    Many states are evaluated together. Networks that are no chain of layers, such as ResNet-18, are evaluated one by
-    one, through :meth:`Zoo.module`.
+    Many states are evaluated together. Networks that are no chain of layers, which are ResNet-18 and architectures of
+    your own, are evaluated one by one.
 
     Parameters
     ----------
@@ -69,8 +68,9 @@ def evaluate(
     Raises
     ------
     ValueError
-        If the images, the part or the device are unknown, the images do not fit the networks, or the zoo does not say
-        which activation its models use.
+        For a name in place of a zoo; if the images, the part or the device are unknown; if the images have another
+        number of channels, another size or more classes than the networks take, or are no float32 images with int64
+        labels; if the zoo does not say which activation its models use, or, without ``images``, what it was trained on.
 
     Notes
     -----
@@ -87,6 +87,7 @@ def evaluate(
     >>> bool(abs(result.frame["accuracy"] - zoo.properties["val_acc"]).max() < 1e-6)
     True
     """
+    check_is_zoo(zoo)
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
     check_count("batch_size", batch_size, least=1)
@@ -107,30 +108,6 @@ def evaluate(
                 predicted[rows, these] = chosen.cpu().numpy()
     frame = zoo.properties[["model", "epoch"]].assign(loss=loss / n_images, accuracy=right / n_images)
     return Bunch(frame=frame, predictions=predicted, labels=labels.cpu().numpy())
-
-
-def images_of(zoo: Zoo, images: str | ImageData | None) -> ImageData:
-    """The image data that an ``images`` argument stands for, checked to fit the zoo's networks."""
-    architecture = zoo.layout.architecture
-    if images is None:
-        images = dataset_of(zoo)
-    data = images if isinstance(images, ImageData) else load_images(images, architecture or "cnn_s")
-    wanted = zoo.layout.tensors[0].shape[1]
-    if architecture is not None and data.channels != wanted:
-        raise ValueError(f"images {data.name!r} have {data.channels} channels, but the zoo's networks take {wanted}")
-    return data
-
-
-def dataset_of(zoo: Zoo) -> str:
-    """Name of the images that a zoo was trained on."""
-    contents = zoo.to_contents()
-    for source in (contents.recipe, contents.card):
-        if source and source.get("dataset"):
-            return str(source["dataset"])
-    raise ValueError(
-        f"zoo {contents.name!r} does not say which images its models were trained on; "
-        "name them, such as images='digits'"
-    )
 
 
 def single_value(zoo: Zoo, name: str) -> Any:
@@ -155,12 +132,13 @@ def _logits(
     zoo: Zoo, inputs: torch.Tensor, device: str, batch_size: int
 ) -> Iterator[tuple[np.ndarray, int, torch.Tensor, Again]]:
     """Rows, number of the first image, logits (n_rows, n_images, n_classes), and what computes some of them again."""
-    if not is_chain(zoo.layout):
-        for i in range(len(zoo.properties)):
-            module = zoo.module(i).to(device)
-            for start in range(0, len(inputs), batch_size):
-                logits = module(inputs[start : start + batch_size])[None]
-                yield np.array([i]), start, logits, partial(_again, module)
+    if not is_chain(architecture_of(zoo)):
+        for activation, rows in rows_by_activation(zoo).items():
+            for i in rows:
+                module = network_at(zoo, i, activation).to(device)
+                for start in range(0, len(inputs), batch_size):
+                    logits = module(inputs[start : start + batch_size])[None]
+                    yield np.array([i]), start, logits, partial(_again, module)
         return
     weights = zoo.to_contents().weights
     batch_size = min(batch_size, len(inputs))

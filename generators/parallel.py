@@ -37,9 +37,14 @@ def resolve_jobs(n_jobs: int | None) -> int:
     """
     if n_jobs is not None:
         return n_jobs
-    backend, configured = joblib.parallel.get_active_backend()
-    on_this_machine = type(backend).__module__ == "joblib._parallel_backends"
-    return int(configured or 1) if on_this_machine or configured not in (None, 1) else -1
+    _, configured = joblib.parallel.get_active_backend()
+    return int(configured or 1) if on_this_machine() or configured not in (None, 1) else -1
+
+
+def on_this_machine() -> bool:
+    """Whether joblib keeps the work on this machine: its own backends do, those of clusters need not."""
+    backend, _ = joblib.parallel.get_active_backend()
+    return type(backend).__module__ == "joblib._parallel_backends"
 
 
 def count_jobs(n_jobs: int | None) -> int:

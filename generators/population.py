@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from zoobench.contents import ZooContents
-from zoobench.generators.parallel import resolve_jobs, unordered
+from zoobench.generators.chunks import choose_engine, chunks_of, code_of, trained_by
+from zoobench.generators.memory import fitting_jobs
+from zoobench.generators.parallel import unordered
 from zoobench.generators.parts import PARTS, read_part, training_into, write_part
 from zoobench.generators.progress import Progress
 from zoobench.generators.recipes import ModelSettings, Recipe, find_recipe
@@ -29,12 +31,8 @@ if TYPE_CHECKING:
 #: The zoo's weights, in its folder, while they are put together: a large zoo does not fit into memory.
 _ASSEMBLING = ".assembling"
 
-#: Models that the compiled engine trains side by side in one process. Part of no fingerprint: it changes no model.
-_CHUNK = 16
-
-#: Of PyTorch's operations on many models: models that step together at most, and images that they see in a step. On an
-#: accelerator that takes some gigabytes; a processor gains nothing from more.
-_MODELS_A_STEP, _IMAGES_A_STEP = {"cpu": 32, "cuda": 1_000}, 10_000
+#: Diverged models that a warning names.
+_TOLD = 3
 
 
 def make_zoo(
@@ -64,10 +62,12 @@ def make_zoo(
     recipe : Recipe, str or path-like
         A recipe, the name of a bundled one (such as ``"digits_cnn_s_seed"``), or the path of a TOML file.
     device : {"auto", "cpu", "cuda"} or str, default="auto"
-        Where to train. ``"auto"`` is the CPU.
+        Where to train. ``"auto"`` is CUDA where there is any, else the CPU. A recipe gives the same bits again on one
+        machine and kind of device; those of the CPU and of CUDA differ, so name the device if others are to repeat it.
     n_jobs : int, optional
         Chunks trained at the same time (single models, where they are trained one by one), as in joblib: None is 1
-        outside a ``joblib.parallel_config``, -1 all cores. On CUDA, no more than fit into the device's memory.
+        outside a ``joblib.parallel_config``, -1 all cores. On this machine, no more than fit into the memory of the
+        device; how many a cluster's machines can take is for its scheduler to know.
     out : path-like, optional
         Folder for the zoo, in the zoo format: new, empty, what an interrupted run left, or this recipe's zoo. Each
         chunk is kept as soon as it is trained. Default: the zoo stays in memory.
@@ -79,12 +79,14 @@ def make_zoo(
     Zoo
         Rows in (epoch, model) order, models in the order of ``recipe.models()``. Properties: epoch, losses and
         accuracies of the three parts of the images, ``ggap``, the hyper-parameters and the seed. As everywhere, states
-        with weights that are not finite are stored, but left out of what is returned.
+        with weights that are not finite are stored, but left out of what is returned; a warning names their models,
+        and ``diverged`` of the provenance in ``zoo.json`` lists them.
 
     Raises
     ------
     ValueError
-        If the recipe's name is unknown, the device is not there, or ``out`` holds the zoo of another recipe.
+        If the recipe's name is unknown, the device is not there, or ``out`` holds the zoo of another recipe, or of
+        another function that builds an architecture of your own.
     FileExistsError
         If ``out`` is a file, or holds something that is no zoo.
     RuntimeError
@@ -100,27 +102,37 @@ def make_zoo(
     from zoobench.generators.devices import resolve_device
 
     recipe = find_recipe(recipe)
-    device = "cpu" if device == "auto" else resolve_device(device)
+    device = resolve_device(device)
     if out is None:
         engine = choose_engine(recipe, device)
         models = recipe.models()
         trained = dict(_train(recipe, models, device, engine, n_jobs))
         weights = np.stack([trained[model.name].weights for model in models], axis=1).reshape(recipe.n_states, -1)
         metrics = np.stack([trained[model.name].metrics for model in models], axis=1)
-        return Zoo.from_contents(_contents(recipe, weights, metrics, device, engine))
+        diverged = [model.name for model in models if has_diverged(trained[model.name])]
+        contents = _contents(recipe, weights, metrics, diverged, device, engine)
+        zoo: Zoo = Zoo.from_contents(contents)
+        _tell_of_diverged(contents.provenance, recipe)
+        return zoo
     # Absolute, because workers may have been started elsewhere.
     folder = Path(out).absolute()
     with training_into(folder):
         if is_zoo(folder):
-            if read_index(folder)["recipe"] != recipe.to_dict():
+            index = read_index(folder)
+            if index["recipe"] != recipe.to_dict():
                 raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
+            if resume and index["provenance"].get("architecture_code") != code_of(recipe):
+                raise ValueError(
+                    f"{folder} holds the zoo of another architecture {recipe.architecture!r}: the function that builds "
+                    "it has changed; choose another folder, or ask for resume=False to train it again"
+                )
             if resume:
                 # A kill may have come between the zoo's last file and the end of these.
                 shutil.rmtree(folder / PARTS, ignore_errors=True)
                 (folder / _ASSEMBLING).unlink(missing_ok=True)
-                return _loaded(folder)
+                return _loaded(folder, recipe)
         _train_into(folder, recipe, device, n_jobs, resume)
-        return _loaded(folder)
+        return _loaded(folder, recipe)
 
 
 def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, resume: bool) -> None:
@@ -129,35 +141,39 @@ def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, r
         shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(exist_ok=True)
     engine = choose_engine(recipe, device)
-    # What a graphics card has begun is not what a processor would go on with: their last bits differ.
-    by = engine if _is_cpu(device) else f"{engine} on cuda"
-    missing = {model.name: model for model in recipe.models() if read_part(parts, recipe, model, by) is None}
+    by = trained_by(recipe, engine, device)
+    missing = {m.name: m for m in recipe.models() if read_part(parts, recipe, m, by[m.name]) is None}
     # On disk at once, and not kept here: a large zoo would fill the memory.
     for name, result in _train(recipe, list(missing.values()), device, engine, n_jobs):
-        write_part(parts, recipe, missing[name], result, by)
+        write_part(parts, recipe, missing[name], result, by[name])
     scratch = folder / _ASSEMBLING
     try:
-        weights, metrics = _assembled(scratch, parts, recipe, by)
-        write_zoo(folder, _contents(recipe, weights, metrics, device, engine))
+        weights, metrics, diverged = _assembled(scratch, parts, recipe, by)
+        write_zoo(folder, _contents(recipe, weights, metrics, diverged, device, engine))
     finally:
         scratch.unlink(missing_ok=True)
     shutil.rmtree(parts, ignore_errors=True)
 
 
-def _assembled(scratch: Path, parts: Path, recipe: Recipe, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of all states, in a file, and measurements of shape (n_epochs, n_models, n_metrics)."""
+def _assembled(
+    scratch: Path, parts: Path, recipe: Recipe, by: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Weights of all states, in a file, measurements of shape (n_epochs, n_models, n_metrics), and who diverged."""
     from zoobench.generators.training import METRICS
 
     n_epochs, n_models = len(recipe.epochs), recipe.n_models
     weights = DiskRoom(scratch).matrix(recipe.n_states, recipe.layout.n_weights)
     by_model = weights.reshape(n_epochs, n_models, -1)
     metrics = np.empty((n_epochs, n_models, len(METRICS)))
+    diverged: list[str] = []
     for place, model in enumerate(recipe.models()):
-        part = read_part(parts, recipe, model, by)
+        part = read_part(parts, recipe, model, by[model.name])
         if part is None:
             raise RuntimeError(f"trained models are no longer in {parts}; run the same command again")
         by_model[:, place], metrics[:, place] = part.weights, part.metrics
-    return weights, metrics
+        if has_diverged(part):
+            diverged.append(model.name)
+    return weights, metrics, diverged
 
 
 def _train(
@@ -165,55 +181,18 @@ def _train(
 ) -> Iterator[tuple[str, TrainedModel]]:
     """Name and result of each wanted model, in the order in which they are finished."""
     chunks = chunks_of(recipe, wanted, engine, device)
-    n_jobs = resolve_jobs(n_jobs)
-    if engine == "stacked" and not _is_cpu(device) and n_jobs != 1:
-        from zoobench.generators.stacked import limited_jobs
-
-        n_jobs = limited_jobs(n_jobs, recipe, max((len(chunk) for chunk in chunks), default=1), device)
+    n_jobs = fitting_jobs(n_jobs, recipe, chunks, engine, device)
     with Progress(recipe, recipe.n_models - len(wanted)) as progress:
         if n_jobs == 1:
             results: Iterator[dict[str, TrainedModel]] = (
                 _train_chunk(recipe, chunk, device, engine, progress.watch) for chunk in chunks
             )
         else:
-            results = unordered(_train_chunk, [(recipe, chunk, device, engine) for chunk in chunks], n_jobs)
+            calls = [(recipe, chunk, device, engine, progress.reporter(chunk)) for chunk in chunks]
+            results = unordered(_train_chunk, calls, n_jobs)
         for result in results:
-            progress.finished(result.values())
+            progress.finished(result.values(), first=next(iter(result)))
             yield from result.items()
-
-
-def chunks_of(
-    recipe: Recipe, wanted: list[ModelSettings], engine: str, device: str = "cpu"
-) -> list[list[ModelSettings]]:
-    """What is trained side by side. The recipe alone decides; what is finished already is left out of it."""
-    if engine == "torch":
-        return [[model] for model in wanted]
-    shared = ("activation", "batch_size") if engine == "native" else ("activation", "batch_size", "optimizer")
-    alike: dict[tuple[Any, ...], list[ModelSettings]] = {}
-    for model in recipe.models():
-        values = recipe.training_values(model)
-        alike.setdefault(tuple(values[axis] for axis in shared), []).append(model)
-    names = {model.name for model in wanted}
-    chunks: list[list[ModelSettings]] = []
-    for (_, batch_size, *_), models in alike.items():
-        size = _CHUNK if engine == "native" else _stack_size(len(models), batch_size, device)
-        for start in range(0, len(models), size):
-            chunk = models[start : start + size]
-            kept = [model for model in chunk if model.name in names]
-            if kept and engine == "stacked":
-                # As many as always and each in its place, on which the last bits of batched products may depend:
-                # copies stand where a model is finished, and where the last chunk ends.
-                places = [model if model.name in names else kept[-1] for model in chunk]
-                kept = places + kept[-1:] * (size - len(chunk))
-            if kept:
-                chunks.append(kept)
-    return chunks
-
-
-def _stack_size(n_models: int, batch_size: int, device: str) -> int:
-    """Models of a chunk of stacked operations: as many as there may be, in chunks of one size."""
-    most = max(1, min(_MODELS_A_STEP["cpu" if _is_cpu(device) else "cuda"], _IMAGES_A_STEP // batch_size))
-    return -(-n_models // -(-n_models // most))
 
 
 def _train_chunk(
@@ -249,27 +228,6 @@ def train_chunk(
     return [train_model(recipe, model, images, device=device, watch=watch) for model in models]
 
 
-def choose_engine(recipe: Recipe, device: str) -> str:
-    """What trains a recipe on a device: "native", "stacked" or "torch", which is PyTorch, one model at a time."""
-    from zoobench.generators.compiling import NoEngineError, load_library
-    from zoobench.generators.engine import can_train
-
-    if not can_train(recipe):
-        return "torch"
-    if _is_cpu(device):
-        try:
-            load_library()
-        except NoEngineError as error:
-            warn_user(f"PyTorch trains, which is several times slower than the compiled engine, because {error}")
-        else:
-            return "native"
-    return "stacked"
-
-
-def _is_cpu(device: str) -> bool:
-    return device.startswith("cpu")
-
-
 @lru_cache(maxsize=2)
 def _images(name: str, architecture: str) -> ImageData:
     """Loaded once a process, not sent to it with every model."""
@@ -281,7 +239,9 @@ def _images(name: str, architecture: str) -> ImageData:
 # -- the zoo -----------------------------------------------------------------------------------------------------------
 
 
-def _contents(recipe: Recipe, weights: np.ndarray, metrics: np.ndarray, device: str, engine: str) -> ZooContents:
+def _contents(
+    recipe: Recipe, weights: np.ndarray, metrics: np.ndarray, diverged: list[str], device: str, engine: str
+) -> ZooContents:
     """All rows of the zoo; ``metrics`` has the shape (n_epochs, n_models, n_metrics)."""
     import torch
 
@@ -310,6 +270,10 @@ def _contents(recipe: Recipe, weights: np.ndarray, metrics: np.ndarray, device: 
         "device": device,
         "engine": engine,
     }
+    if diverged:
+        provenance["diverged"] = diverged
+    if code := code_of(recipe):
+        provenance["architecture_code"] = code
     return ZooContents(
         name=str(recipe.name),
         weights=weights,
@@ -331,8 +295,24 @@ def _card(recipe: Recipe) -> dict[str, Any] | None:
     return card.to_dict()
 
 
-def _loaded(folder: Path) -> Zoo:
+def _loaded(folder: Path, recipe: Recipe) -> Zoo:
     from zoobench.loading import load_zoo
 
     zoo: Zoo = load_zoo(folder)
+    _tell_of_diverged(read_index(folder)["provenance"], recipe)
     return zoo
+
+
+def has_diverged(trained: TrainedModel) -> bool:
+    """Whether a model's weights are no longer finite: it stays so, so that the last checkpoint tells."""
+    return not np.isfinite(trained.weights[-1]).all()
+
+
+def _tell_of_diverged(provenance: Mapping[str, Any], recipe: Recipe) -> None:
+    names = provenance.get("diverged", [])
+    if names:
+        shown = ", ".join(map(repr, names[:_TOLD])) + (f" and {len(names) - _TOLD} more" if len(names) > _TOLD else "")
+        warn_user(
+            f"{len(names)} of {recipe.n_models} models of {recipe.name} diverged: {shown}; their states are stored as "
+            "they are, and the zoo's provenance lists them all"
+        )

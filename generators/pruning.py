@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import torch
 
-from zoobench.generators.chains import Chain
-from zoobench.generators.variational import Drop, Noise
+from zoobench.generators.twin_networks import Noise, TwinNetwork
 
 
 class MagnitudePruning:
     """The arithmetic of magnitude pruning for many models at once.
 
-    The weights of all layers of a model are ranked together; biases are not pruned. What is pruned stays zero.
+    The weights of all layers of a model are ranked together; biases and normalisations are not pruned. What is pruned
+    stays zero.
 
     Parameters
     ----------
-    chain : Chain
+    network : TwinNetwork
         The networks.
     sparsity : float
         Share of the weights that are zero in the end, from 0, below 1.
@@ -27,11 +27,11 @@ class MagnitudePruning:
         Epochs. The sparsity is reached in the middle of them; in the second half nothing more is pruned.
     """
 
-    def __init__(self, chain: Chain, *, sparsity: float, n_epochs: int) -> None:
-        self.chain, self.sparsity = chain, sparsity
-        self.n_decayed = chain.layout.n_weights
+    def __init__(self, network: TwinNetwork, *, sparsity: float, n_epochs: int) -> None:
+        self.network, self.sparsity = network, sparsity
+        self.decayed = network.trained
         self.n_pruning_epochs = (n_epochs + 1) // 2
-        weights = [layer.tensors[0].slice for layer in chain.layout.layers]
+        weights = [layer.weight.slice for layer in network.layers]
         self._columns = torch.cat([torch.arange(place.start, place.stop) for place in weights])
 
     def sparsity_at(self, epoch: int) -> float:
@@ -56,14 +56,10 @@ class MagnitudePruning:
         parameters.mul_(self._kept)
 
     def training(
-        self, parameters: torch.Tensor, images: torch.Tensor, noise: Noise, drop: Drop | None = None
+        self, parameters: torch.Tensor, images: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits, and no penalty."""
-        tensors = self.chain.tensors(parameters * self._kept)
-        logits = self.chain.run(
-            images, lambda number, values: self.chain.multiply(number, values, *tensors[number]), drop
-        )
-        return logits, parameters.new_zeros(len(parameters))
+        return self.network.training(parameters * self._kept, images), parameters.new_zeros(len(parameters))
 
     def after_step(self, parameters: torch.Tensor) -> None:
         """Keep at zero what is pruned: momentum would move it."""

@@ -325,9 +325,33 @@ def find_recipe(recipe: Recipe | str | Path) -> Recipe:
     bundled = {path.stem: path for path in sorted(RECIPE_FOLDER.glob("*.toml"))}
     if str(recipe) not in bundled:
         raise ValueError(
-            f"no recipe is named {str(recipe)!r}{hint(str(recipe), bundled)}; or give the path of a TOML file"
+            _why_none(str(recipe), bundled)
+            or f"no recipe is named {str(recipe)!r}{hint(str(recipe), bundled)}; or give the path of a TOML file"
         )
     return Recipe.from_toml(bundled[str(recipe)])
+
+
+def _why_none(name: str, bundled: Mapping[str, Path]) -> str | None:
+    """Why a zoo of the registry has no recipe; None where the name is that of no such zoo."""
+    from zoobench.datasets_registry.cards import find_card, read_cards
+
+    try:
+        card = find_card(name)
+    except ValueError:
+        # Called as zoos with recipes are, by its images and its network.
+        starts = {f"{card.dataset}_{card.architecture}": card for card in read_cards().values() if not card.recipe}
+        called = [start for start in starts if name == start or name.startswith(f"{start}_")]
+        if not called or any(other.startswith(called[0]) for other in bundled):
+            return None
+        card = starts[called[0]]
+    if card.recipe:
+        return None
+    if card.twin_of:
+        why = f"twins are made from another zoo, by zoobench sparsify {card.twin_of}"
+    else:
+        why = "a recipe is a grid of hyper-parameters, and this zoo's were drawn at random, or are not all published"
+        why += f"; zoobench fetch {card.name} brings the zoo itself" if card.readable else ""
+    return f"no recipe is named {name!r}: zoo {card.name!r} has none, because {why}"
 
 
 def _seeds_from_table(table: Mapping[str, Any]) -> Sequence[int] | RandomSeeds:

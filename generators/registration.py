@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ class RegisteredArchitecture:
 
 
 _REGISTERED: dict[str, RegisteredArchitecture] = {}
+
+#: Held while a registered network may draw from torch's global generator, of which all threads have one.
+_GLOBAL_GENERATOR = threading.RLock()
 
 
 def register_architecture(name: str, build: Build, *, channels: int | tuple[int, ...] | None = None) -> None:
@@ -57,7 +62,11 @@ def register_architecture(name: str, build: Build, *, channels: int | tuple[int,
     -----
     Such networks are trained by PyTorch one after the other; the compiled engine does not know them. While one is
     trained, torch's global generator is seeded from the model's seed, and put back afterwards, so that
-    ``torch.nn.Dropout`` may be used.
+    ``torch.nn.Dropout`` may be used. Threads of one process have one such generator, and so train such networks in
+    turn; processes train them side by side.
+
+    A run that goes on trains again what an edited ``build`` would train differently: its code, that of the functions
+    and classes of your own that it uses, and what it builds are compared. Libraries are taken to be as they were.
 
     Examples
     --------
@@ -95,7 +104,7 @@ def build_registered(name: str, *, channels: int, n_classes: int, activation: st
     if architecture.channels is not None and channels not in architecture.channels:
         takes = " or ".join(map(str, architecture.channels))
         raise ValueError(f"architecture {name!r} takes {takes} image channels, not {channels!r}")
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         module: Any = architecture.build(channels, n_classes, activation, dropout)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"architecture {name!r} was to build a torch.nn.Module, but built {type(module).__name__}")
@@ -131,7 +140,34 @@ def unknown_architecture(name: str) -> str:
     )
 
 
+@contextlib.contextmanager
+def global_generator_seeded(seed: int, device: str) -> Iterator[None]:
+    """Torch's global generator from a seed, that of a CUDA device too; no other thread's networks meanwhile draw."""
+    import torch
+
+    on_cuda = torch.device(device).type == "cuda"
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[device] if on_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def architecture_code(name: str, *, channels: int, n_classes: int) -> str | None:
+    """Digest of what a registered architecture does, as far as that can be told; None for one that is named.
+
+    Its code, and the network that it builds, for networks that are copies of one that was built elsewhere.
+    """
+    from zoobench.generators.code_digest import code_digest
+
+    if name not in _REGISTERED:
+        return None
+    module = build_registered(name, channels=channels, n_classes=n_classes, activation="relu", dropout=0.0)
+    return code_digest((_REGISTERED[name].build, repr(module)))
+
+
 def restore_architecture(name: str, architecture: RegisteredArchitecture | None) -> None:
-    """Register what another process had registered, unless it is there."""
+    """Register what came with a recipe from another process, in place of what an earlier one had brought."""
     if architecture is not None:
-        _REGISTERED.setdefault(name, architecture)
+        _REGISTERED[name] = architecture

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from zoobench.generators.parallel import resolve_jobs, unordered
+from zoobench.generators.devices import resolve_device
+from zoobench.generators.image_fit import check_is_zoo
+from zoobench.generators.images import ImageData
 from zoobench.generators.parts import PARTS, training_into
 from zoobench.generators.recipe_checks import check_count, check_epochs, is_int
+from zoobench.generators.twin_runs import TwinRun
 from zoobench.generators.twin_zoo import chunks_of, last_states, settings_of, twin_contents
+from zoobench.readers.room import DiskRoom
 from zoobench.store import is_zoo, read_index, write_zoo
 from zoobench.zoo import Zoo
-
-if TYPE_CHECKING:
-    from zoobench.generators.images import ImageData
-    from zoobench.generators.twin_training import TrainedTwins, TwinChunk
 
 METHODS = ("variational_dropout", "magnitude")
 VARIANTS = ("standard", "published")
 
-#: Part of every finished chunk's fingerprint. To be raised when the same settings come to give other twins.
-_VERSION = 1
+#: What each method takes, and what it is where it is not given.
+_OF_METHOD: dict[str, dict[str, Any]] = {
+    "variational_dropout": {"variant": "standard", "kl_weight": 0.01},
+    "magnitude": {"sparsity": 0.5},
+}
+
+#: The twins' weights, in their folder, while they are put together: a large zoo does not fit into memory.
+_ASSEMBLING = ".assembling"
 
 
 def sparsify_zoo(
@@ -43,9 +46,9 @@ def sparsify_zoo(
     checkpoint_epochs: Sequence[int] | None = None,
     n_models: int | None = None,
     images: str | ImageData | None = None,
-    variant: str = "standard",
-    kl_weight: float = 0.01,
-    sparsity: float = 0.5,
+    variant: str | None = None,
+    kl_weight: float | None = None,
+    sparsity: float | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     random_state: int = 0,
     resume: bool = True,
@@ -53,7 +56,10 @@ def sparsify_zoo(
     """Train the sparsified twins of a zoo's models.
 
     Each model's last state is where its twin starts, as epoch 0. Optimizer, learning rate, weight decay, dropout and
-    batch size are the model's own; the optimizer starts afresh. Biases are not sparsified.
+    batch size are the model's own; the optimizer starts afresh, and the learning rate stays what it is, whatever
+    schedule the model had. Weights of convolutions and linear layers are sparsified; biases and normalisations are
+    trained on as they are, and running statistics go on. Models of CNN-s, CNN-l and the Small CNN Zoo's network are
+    trained many at a time; ResNet-18 and architectures of your own one by one.
 
     Variational dropout gives each weight a variance, which is trained with it: noise of that variance goes through the
     network, and the loss has ``kappa`` times the divergence from a prior that likes noise, where ``kappa`` is
@@ -64,13 +70,14 @@ def sparsify_zoo(
     Parameters
     ----------
     zoo : Zoo
-        Networks that are chains of layers (CNN-s, CNN-l, that of the Small CNN Zoo).
+        Of a named architecture, or of one of :func:`register_architecture` whose weights are those of ``Linear``,
+        ``Conv1d``, ``Conv2d`` and ``Conv3d`` layers, which it calls.
     method : {"variational_dropout", "magnitude"}, default="variational_dropout"
         How to sparsify.
     n_epochs : int, default=25
         Passes over the training images, as in the published twins.
     device : {"auto", "cpu", "cuda"} or str, default="auto"
-        Where to train. ``"auto"`` is CUDA where there is any. Random numbers differ between CPU and CUDA.
+        Where to train. ``"auto"`` is CUDA where there is any, else the CPU. Random numbers differ between the two.
     n_jobs : int, optional
         Chunks of models trained at the same time, as in joblib: None is 1 outside a ``joblib.parallel_config``.
     out : path-like, optional
@@ -82,13 +89,14 @@ def sparsify_zoo(
         Only the zoo's first so many models. Default: all.
     images : str or ImageData, optional
         What to train on. Default: what the zoo was trained on, where its recipe or its card tells.
-    variant : {"standard", "published"}, default="standard"
-        Of variational dropout. ``"published"`` is the form of the published twins, which treats the biases of
-        convolutions like weights, and lets weight decay act on the logarithms of variances too, which pulls them up.
-    kl_weight : float, default=0.01
-        Of variational dropout: ``kappa`` in the last epoch, as in the published twins.
-    sparsity : float, default=0.5
-        Of magnitude pruning: share of the weights that are zero in the end.
+    variant : {"standard", "published"}, optional
+        Of variational dropout alone; ``"standard"`` where not given. ``"published"`` is the form of the published
+        twins, which treats the biases of convolutions like weights, and lets weight decay act on the logarithms of
+        variances too, which pulls them up.
+    kl_weight : float, optional
+        Of variational dropout alone: ``kappa`` in the last epoch; 0.01 where not given, as in the published twins.
+    sparsity : float, optional
+        Of magnitude pruning alone: share of the weights that are zero in the end; 0.5 where not given.
     hyperparameters : mapping, optional
         Values for all models in place of their own, or where the zoo does not tell: some of ``activation``,
         ``optimizer`` (adam, adamw, sgd), ``lr``, ``weight_decay``, ``dropout``, ``momentum``, ``batch_size``.
@@ -111,8 +119,9 @@ def sparsify_zoo(
     ------
     ValueError
         For a name in place of a zoo, for an unknown method, variant, device or image set, for settings or
-        hyper-parameters out of range, for networks that are no chain of layers, for hyper-parameters that the zoo does
-        not tell, and if ``out`` holds another zoo.
+        hyper-parameters out of range, for settings of the other method, for networks that are not known or have a layer
+        that cannot be sparsified, which is named, for images that do not fit them, for hyper-parameters that the zoo
+        does not tell, and if ``out`` holds another zoo.
     FileExistsError
         If ``out`` is a file, or holds something that is no zoo.
     RuntimeError
@@ -135,26 +144,14 @@ def sparsify_zoo(
     >>> twins.properties["sparsity"].tolist()
     [0.0, 0.0, 0.5, 0.5]
     """
-    from zoobench.generators.devices import resolve_device
-
-    if not isinstance(zoo, Zoo):
-        remedy = f"; fetch it first, as in fetch_zoo({zoo!r})" if isinstance(zoo, str) else ""
-        raise ValueError(f"zoo must be a Zoo, not {zoo!r}{remedy}")
-    for name, value, known in (("method", method, METHODS), ("variant", variant, VARIANTS)):
-        if value not in known:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
+    check_is_zoo(zoo)
+    of_method = method_settings(method, {"variant": variant, "kl_weight": kl_weight, "sparsity": sparsity})
     check_count("n_epochs", n_epochs, least=1)
     if n_models is not None:
         check_count("n_models", n_models, least=1)
     if not is_int(random_state):
         raise ValueError(f"random_state must be a whole number, not {random_state!r}")
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity must be from 0, below 1, not {sparsity!r}")
-    if not 0 <= kl_weight <= 1:
-        raise ValueError(f"kl_weight must be from 0 to 1, not {kl_weight!r}")
-    of_method: dict[str, Any] = {"sparsity": float(sparsity)}
-    if method == "variational_dropout":
-        of_method = {"variant": variant, "kl_weight": float(kl_weight)}
+    device = resolve_device(device)
     start = last_states(zoo, n_models)
     data, settings = settings_of(
         start,
@@ -168,11 +165,14 @@ def sparsify_zoo(
             "random_state": random_state,
         },
     )
-    device = resolve_device(device)
     chunks = chunks_of(start, settings["hyperparameters"], device)
+    run = TwinRun(chunks, settings, data, device, by_name=not isinstance(images, ImageData))
+    run.check()
+    shape = (len(start.data) * len(settings["epochs"]), start.layout.n_weights)
     if out is None:
-        trained = dict(_train(chunks, settings, data, device, n_jobs, None))
-        return Zoo.from_contents(twin_contents(start, settings, chunks, trained, device))
+        trained = dict(run.train(range(len(chunks)), n_jobs))
+        weights = np.empty(shape, dtype=np.float32)
+        return Zoo.from_contents(twin_contents(start, settings, chunks, trained.__getitem__, weights, device))
     folder = Path(out).absolute()
     with training_into(folder):
         if is_zoo(folder):
@@ -181,119 +181,46 @@ def sparsify_zoo(
             if resume:
                 # A kill may have come between the zoo's last file and the end of these.
                 shutil.rmtree(folder / PARTS, ignore_errors=True)
+                (folder / _ASSEMBLING).unlink(missing_ok=True)
                 return _loaded(folder)
-        parts = folder / PARTS
+        parts = run.parts(folder / PARTS)
         if not resume:
-            shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(exist_ok=True)
-        trained = dict(_train(chunks, settings, data, device, n_jobs, parts))
-        write_zoo(folder, twin_contents(start, settings, chunks, trained, device))
-        shutil.rmtree(parts, ignore_errors=True)
+            shutil.rmtree(parts.folder, ignore_errors=True)
+        parts.folder.mkdir(exist_ok=True)
+        # On disk at once, and not kept here: large networks would fill the memory.
+        for number, twins in run.train([i for i, chunk in enumerate(chunks) if not parts.has(chunk)], n_jobs):
+            parts.write(chunks[number], twins)
+        scratch = folder / _ASSEMBLING
+        try:
+            weights = DiskRoom(scratch).matrix(*shape)
+            write_zoo(folder, twin_contents(start, settings, chunks, lambda i: parts.read(chunks[i]), weights, device))
+        finally:
+            scratch.unlink(missing_ok=True)
+        shutil.rmtree(parts.folder, ignore_errors=True)
         return _loaded(folder)
 
 
-def _train(
-    chunks: list[TwinChunk],
-    settings: dict[str, Any],
-    images: ImageData,
-    device: str,
-    n_jobs: int | None,
-    parts: Path | None,
-) -> Iterator[tuple[int, TrainedTwins]]:
-    """Number and result of each chunk, those that are finished already first."""
-    from tqdm import tqdm
-
-    missing: list[int] = []
-    with tqdm(total=sum(map(_n_models, chunks)), desc="sparsifying", unit="model", disable=None) as bar:
-        for number, chunk in enumerate(chunks):
-            finished = None if parts is None else _read_part(parts, chunk, settings, device)
-            if finished is None:
-                missing.append(number)
-                continue
-            bar.update(_n_models(chunk))
-            yield number, finished
-        calls = [(number, chunks[number], settings, images, device) for number in missing]
-        jobs = resolve_jobs(n_jobs)
-        for number, trained in (
-            (_train_chunk(*call) for call in calls) if jobs == 1 else unordered(_train_chunk, calls, jobs)
-        ):
-            if parts is not None:
-                _write_part(parts, chunks[number], settings, device, trained)
-            bar.update(_n_models(chunks[number]))
-            yield number, trained
-
-
-def _n_models(chunk: TwinChunk) -> int:
-    return len(set(chunk.names))
-
-
-def _train_chunk(
-    number: int, chunk: TwinChunk, settings: dict[str, Any], images: ImageData, device: str
-) -> tuple[int, TrainedTwins]:
-    from zoobench.generators.chains import Chain
-    from zoobench.generators.pruning import MagnitudePruning
-    from zoobench.generators.twin_training import Sparsifier, train_twins
-    from zoobench.generators.variational import VariationalDropout
-
-    chain, n_epochs = Chain(chunk.layout, chunk.shared["activation"]), settings["n_epochs"]
-    sparsifier: Sparsifier
-    if settings["method"] == "magnitude":
-        sparsifier = MagnitudePruning(chain, sparsity=settings["sparsity"], n_epochs=n_epochs)
-    else:
-        sparsifier = VariationalDropout(
-            chain, kl_weight=settings["kl_weight"], n_epochs=n_epochs, variant=settings["variant"]
-        )
-    return number, train_twins(
-        chunk,
-        sparsifier,
-        images,
-        epochs=settings["epochs"],
-        random_state=settings["random_state"],
-        device=device,
-    )
-
-
-# -- finished chunks on disk -------------------------------------------------------------------------------------------
-
-
-def _part_path(parts: Path, chunk: TwinChunk, settings: dict[str, Any], device: str) -> Path:
-    """The file of a chunk, named by everything that its twins depend on."""
-    plain = {
-        "version": _VERSION,
-        "settings": settings,
-        "device": device.partition(":")[0],
-        "names": chunk.names,
-        "shared": chunk.shared,
-        "own": chunk.own,
-        "weights": hashlib.blake2b(chunk.weights.tobytes()).hexdigest(),
-    }
-    return parts / f"{hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()}.npz"
-
-
-def _write_part(parts: Path, chunk: TwinChunk, settings: dict[str, Any], device: str, trained: TrainedTwins) -> None:
-    """Keep a finished chunk: whole, or not at all."""
-    handle, scratch = tempfile.mkstemp(dir=parts, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, weights=trained.weights, metrics=trained.metrics)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, _part_path(parts, chunk, settings, device))
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
-
-
-def _read_part(parts: Path, chunk: TwinChunk, settings: dict[str, Any], device: str) -> TrainedTwins | None:
-    """A finished chunk, or None if there is none, or a damaged one."""
-    from zoobench.generators.twin_training import TrainedTwins
-
-    try:
-        with np.load(_part_path(parts, chunk, settings, device), allow_pickle=False) as file:
-            return TrainedTwins(file["weights"], file["metrics"])
-    except Exception:  # A damaged archive raises whatever its damage leads to; the remedy is the same.
-        return None
+def method_settings(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a method; those of the other may not be given, since they would change nothing."""
+    if method not in METHODS:
+        raise ValueError(f"method must be {' or '.join(map(repr, METHODS))}, not {method!r}")
+    for other, defaults in _OF_METHOD.items():
+        for name in defaults:
+            if other != method and given[name] is not None:
+                raise ValueError(f"{name} is a setting of method {other!r}, not of {method!r}; leave it out")
+    settings = {name: default if given[name] is None else given[name] for name, default in _OF_METHOD[method].items()}
+    if settings.get("variant", VARIANTS[0]) not in VARIANTS:
+        raise ValueError(f"variant must be {' or '.join(map(repr, VARIANTS))}, not {settings['variant']!r}")
+    for name, span, holds in (
+        ("sparsity", "from 0, below 1", lambda value: 0 <= value < 1),
+        ("kl_weight", "from 0 to 1", lambda value: 0 <= value <= 1),
+    ):
+        if name in settings:
+            value = settings[name]
+            if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
+                raise ValueError(f"{name} must be a number {span}, not {value!r}")
+            settings[name] = float(value)
+    return settings
 
 
 def _loaded(folder: Path) -> Zoo:

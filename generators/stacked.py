@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 
-from zoobench.generators.architectures import FOLLOWERS, STRIDES, first_unit
+from zoobench.generators.architectures import first_unit
 from zoobench.generators.chains import Chain, losses_and_hits
 from zoobench.generators.dropout import BITS, GOLDEN, MULTIPLIERS, DropoutMasks, dropout_scale, dropout_threshold
-from zoobench.generators.image_sets import find_image_set
 from zoobench.generators.images import ImageData
 from zoobench.generators.recipes import ModelSettings, Recipe
 from zoobench.generators.training import (
@@ -80,32 +78,6 @@ def train_stacked(
             raise ValueError(f"models that are trained together must have one {axis}")
     with one_thread():
         return _Population(recipe, models, values, images, torch.device(device)).train(watch)
-
-
-def limited_jobs(n_jobs: int, recipe: Recipe, n_models: int, device: str) -> int:
-    """So many jobs, or fewer, that chunks of ``n_models`` models fit into the device's free memory side by side."""
-    free, _ = torch.cuda.mem_get_info(device)
-    setting = find_image_set(recipe.dataset).setting(recipe.architecture)
-    batch_size = max(recipe.training_values(model)["batch_size"] for model in recipe.models())
-    needed = n_bytes(recipe, n_models, batch_size, setting.size, setting.n_train)
-    return max(1, min(effective_n_jobs(n_jobs), int(0.8 * free / needed)))
-
-
-def n_bytes(recipe: Recipe, n_models: int, batch_size: int, side: int, n_images: int) -> int:
-    """About the memory that training takes on a device, the images apart: it grows linearly with the models."""
-    layout, architecture = recipe.layout, recipe.architecture
-    numbers, stride = 0, STRIDES.get(architecture, 1)
-    for layer, followers in zip(layout.layers, FOLLOWERS[architecture], strict=True):
-        assert layer.weight is not None  # every layer of a chain has one
-        n_out, n_in, *kernel = layer.weight.shape
-        if kernel:
-            side = (side - kernel[0]) // stride + 1
-            # Patches and outputs with their gradients, and the few copies that pooling, activation and dropout make.
-            numbers += side**2 * (2 * n_in * kernel[0] ** 2 + 8 * n_out)
-        if "pool" in followers:
-            side //= 2
-    # Weights, gradient, what the optimizer keeps, and copies; the order of the images, once more in 64 bits.
-    return n_models * (4 * batch_size * numbers + 4 * 8 * layout.n_weights + 12 * n_images)
 
 
 class _Population:

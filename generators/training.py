@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.images import ImageData
 from zoobench.generators.recipe_checks import DEFAULT_MOMENTUM
 from zoobench.generators.recipes import ModelSettings, Recipe
-from zoobench.generators.registration import registered
+from zoobench.generators.registration import global_generator_seeded, registered
 from zoobench.generators.schedules import schedule
 
 #: Columns of :attr:`TrainedModel.metrics`.
@@ -238,31 +239,37 @@ def _evaluate(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> 
     return loss, n_right / len(labels)
 
 
-@contextlib.contextmanager
-def _own_randomness(recipe: Recipe, settings: ModelSettings, device: str) -> Iterator[None]:
-    """For networks that were registered and may draw from torch's global generator: it is seeded, and put back."""
+def _own_randomness(recipe: Recipe, settings: ModelSettings, device: str) -> contextlib.AbstractContextManager[None]:
+    """For networks that were registered and may draw from torch's global generator."""
     if registered(recipe.architecture) is None:
-        yield
-        return
-    on_cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        seed = stream_seed(settings.seed, "dropout")
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+        return contextlib.nullcontext()
+    return global_generator_seeded(stream_seed(settings.seed, "dropout"), device)
+
+
+class _OneThread:
+    """How many are in the midst of it, and torch's number of threads before the first."""
+
+    lock, depth, before = threading.Lock(), 0, 1
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread, on which a model's bits may depend; afterwards on as many as before."""
-    before = torch.get_num_threads()
+    """Torch on one thread, on which a model's bits may depend; afterwards on as many as before.
+
+    Several threads of Python may be in it at a time: torch sets the number for the one that asks, and for those to
+    come, so that the last to leave has to put back what the first has found.
+    """
+    with _OneThread.lock:
+        if not _OneThread.depth:
+            _OneThread.before = torch.get_num_threads()
+        _OneThread.depth += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _OneThread.lock:
+            _OneThread.depth -= 1
+            torch.set_num_threads(_OneThread.before)
 
 
 def _give_dropout_masks(module: nn.Module, settings: ModelSettings) -> DropoutMasks:

@@ -5,48 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from zoobench.generators.architectures import first_unit
-from zoobench.generators.chains import Chain, losses_and_hits
-from zoobench.generators.dropout import DropoutMasks
+from zoobench.generators.augmentation import augment
+from zoobench.generators.chains import losses_and_hits
 from zoobench.generators.images import ImageData
-from zoobench.generators.variational import Drop, Noise
-from zoobench.layout import WeightLayout
+from zoobench.generators.training import one_thread
+from zoobench.generators.twin_modules import ModuleNetwork
+from zoobench.generators.twin_networks import ChainNetwork, Noise, TwinChunk, TwinNetwork
 
 #: Adam's, as everywhere.
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
-#: Images of all models together that are evaluated at once.
-_IMAGES_A_CALL = 5_000
 
+class Watch(Protocol):
+    """What is told of a training under way."""
 
-@dataclass(frozen=True)
-class TwinChunk:
-    """Models that are sparsified together.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The models' names: their random numbers come from them.
-    weights : ndarray of shape (n_models, n_weights), float32
-        Where they start.
-    layout : WeightLayout
-        Of the weights.
-    shared : dict
-        What they have in common: ``activation``, ``optimizer``, ``batch_size``.
-    own : dict of str to tuple of float
-        A value for each model: ``lr``, ``weight_decay``, ``dropout``, ``momentum``.
-    """
-
-    names: tuple[str, ...]
-    weights: np.ndarray
-    layout: WeightLayout
-    shared: dict[str, Any]
-    own: dict[str, tuple[float, ...]]
+    def __call__(self, n_models: int, epoch: int, accuracy: float, *, sparsity: float) -> None:
+        """So many models have ended an epoch; what was last measured of them are medians, on the test images."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +49,14 @@ class Sparsifier(Protocol):
 
     Attributes
     ----------
-    n_decayed : int
-        Weight decay acts on so many of the parameters, from the first.
+    network : TwinNetwork
+        What is sparsified.
+    decayed : Tensor of shape (n_parameters,), bool
+        Which of the parameters weight decay acts on.
     """
 
-    n_decayed: int
+    network: TwinNetwork
+    decayed: torch.Tensor
 
     def start(self, weights: torch.Tensor) -> torch.Tensor:
         """Parameters of networks with these weights, which are the first columns."""
@@ -83,7 +65,7 @@ class Sparsifier(Protocol):
         """What happens before an epoch, from 1; in place."""
 
     def training(
-        self, parameters: torch.Tensor, images: torch.Tensor, noise: Noise, drop: Drop | None = None
+        self, parameters: torch.Tensor, images: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits, and what is added to each model's loss."""
 
@@ -95,9 +77,15 @@ class Sparsifier(Protocol):
 
 
 def twin_seed(name: str, purpose: str, random_state: int) -> int:
-    """Seed of one of a twin's streams of random numbers: ``"batches"``, ``"noise"`` or ``"dropout"``."""
+    """Seed of a twin's stream of random numbers for ``"batches"``, ``"noise"``, ``"dropout"`` or ``"augmentation"``."""
     digest = hashlib.blake2b(f"{random_state}/{purpose}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def network_of(chunk: TwinChunk, random_state: int, device: str) -> TwinNetwork:
+    """The networks of a chunk: all at once if they are chains of layers, else the one that there is."""
+    seeds = [twin_seed(name, "dropout", random_state) for name in chunk.names]
+    return ChainNetwork(chunk, seeds) if chunk.is_chain else ModuleNetwork(chunk, seeds[0], device)
 
 
 def train_twins(
@@ -108,6 +96,7 @@ def train_twins(
     epochs: Sequence[int],
     random_state: int,
     device: str,
+    watch: Watch | None = None,
 ) -> TrainedTwins:
     """Sparsify the models of a chunk.
 
@@ -116,7 +105,7 @@ def train_twins(
     chunk : TwinChunk
         The models.
     sparsifier : Sparsifier
-        The method.
+        The method, of the chunk's :func:`network_of`.
     images : ImageData
         What to train on and to evaluate.
     epochs : sequence of int
@@ -125,17 +114,16 @@ def train_twins(
         Sets the random numbers of one run apart from another's.
     device : str
         Where to train.
+    watch : callable, optional
+        Called after each epoch: see :class:`Watch`.
 
     Returns
     -------
     TrainedTwins
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # Networks this small gain nothing from more, and sums would depend on their number.
-    try:
-        return _Run(chunk, sparsifier, images.to(device), random_state, device).train(epochs)
-    finally:
-        torch.set_num_threads(threads)
+    # Networks this small gain nothing from more threads, and sums would depend on their number.
+    with one_thread(), sparsifier.network.randomness():
+        return _Run(chunk, sparsifier, images.to(device), random_state, device).train(epochs, watch)
 
 
 class _Run:
@@ -143,22 +131,22 @@ class _Run:
         self, chunk: TwinChunk, sparsifier: Sparsifier, images: ImageData, random_state: int, device: str
     ) -> None:
         self.chunk, self.sparsifier, self.images, self.device = chunk, sparsifier, images, device
-        self.n_models = len(chunk.names)
-        self.chain = Chain(chunk.layout, chunk.shared["activation"])
-        self.weights = torch.from_numpy(chunk.weights).to(device)
+        self.n_models, self.n_weights = chunk.weights.shape
+        self.network = sparsifier.network
+        self.weights = torch.from_numpy(np.array(chunk.weights)).to(device)  # of their own: they may be mapped
         self.parameters = sparsifier.start(self.weights)
-        self.optimizer = _Optimizer(chunk, self.parameters, sparsifier.n_decayed)
+        self.optimizer = _Optimizer(chunk, self.parameters, sparsifier.decayed.to(device))
         seeds = {
             purpose: [twin_seed(name, purpose, random_state) for name in chunk.names]
-            for purpose in ("batches", "noise", "dropout")
+            for purpose in ("batches", "noise", "augmentation")
         }
         self.orders = [torch.Generator().manual_seed(seed) for seed in seeds["batches"]]
+        self.augmenting = [torch.Generator().manual_seed(seed) for seed in seeds["augmentation"]]
         self.noises = [torch.Generator(device).manual_seed(seed) for seed in seeds["noise"]]
-        self.masks = [DropoutMasks(seed) for seed in seeds["dropout"]]
-        weighty = [layer.tensors[0].slice for layer in chunk.layout.layers]
+        weighty = [layer.weight.slice for layer in self.network.layers]
         self.prunable = torch.cat([torch.arange(place.start, place.stop) for place in weighty]).to(device)
 
-    def train(self, epochs: Sequence[int]) -> TrainedTwins:
+    def train(self, epochs: Sequence[int], watch: Watch | None) -> TrainedTwins:
         kept: list[np.ndarray] = []
         measured: list[np.ndarray] = []
         running = self._evaluate(self.weights, "train")
@@ -169,6 +157,7 @@ class _Run:
                 with torch.no_grad():
                     self.sparsifier.begin_epoch(self.parameters, epoch)
                 trained = self._train_epoch()
+                self.network.after_epoch(self.parameters[:, : self.n_weights])
                 # A model that has diverged stays as it was.
                 running = torch.where(finite, trained, running)
                 self.parameters = torch.where(finite[:, None], self.parameters, before)
@@ -180,6 +169,9 @@ class _Run:
                 rows = [running, self._evaluate(weights, "val"), self._evaluate(weights, "test"), zero[None]]
                 kept.append(weights.cpu().numpy().copy())
                 measured.append(torch.cat(rows).T.cpu().numpy())
+            if watch is not None:
+                *_, accuracy, sparsity = np.median(measured[-1], axis=0) if measured else [float("nan")] * 2
+                watch(self.n_models, epoch, float(accuracy), sparsity=float(sparsity))
         return TrainedTwins(np.stack(kept, axis=1), np.stack(measured, axis=1))
 
     def _train_epoch(self) -> torch.Tensor:
@@ -191,17 +183,14 @@ class _Run:
         for chosen in order.to(self.device).split(self.chunk.shared["batch_size"], dim=1):
             labels = self.images.train_labels[chosen]
             self.parameters.requires_grad_()
-            logits, penalty = self.sparsifier.training(
-                self.parameters, self.images.train[chosen], self._noise, self._drop()
-            )
+            logits, penalty = self.sparsifier.training(self.parameters, self._batches(chosen), self._noise)
             losses, hits = losses_and_hits(logits, labels)
             # Of the sum, because no model's loss depends on another's parameters.
             (gradient,) = torch.autograd.grad((losses.mean(1) + penalty).sum(), self.parameters)
             self.parameters = self.parameters.detach()
             self.optimizer.step(self.parameters, gradient)
             self.sparsifier.after_step(self.parameters)
-            for masks in self.masks:
-                masks.n_seen += labels.shape[1]
+            self.network.after_step(labels.shape[1])
             loss_sum += losses.detach().double().sum(1)
             n_right += hits.sum(1)
         return torch.stack([loss_sum, n_right.double()]) / n_images
@@ -212,20 +201,17 @@ class _Run:
             of_model.normal_(generator=generator)
         return noise
 
-    def _drop(self) -> Drop | None:
-        probabilities = self.chunk.own["dropout"]
-        if not any(probabilities):
-            return None
-
-        def drop(number: int, values: torch.Tensor) -> torch.Tensor:
-            first, n_units = first_unit(number), values[0, 0].numel()
-            drawn = [
-                masks.draw(p, values.shape[1], range(first, first + n_units))
-                for masks, p in zip(self.masks, probabilities, strict=True)
+    def _batches(self, chosen: torch.Tensor) -> torch.Tensor:
+        """A batch for each model, augmented as the image set says."""
+        batches, kind = self.images.train[chosen], self.images.augmentation
+        if kind is None:
+            return batches
+        return torch.stack(
+            [
+                augment(batch, kind, generator, black=self.images.black)
+                for batch, generator in zip(batches, self.augmenting, strict=True)
             ]
-            return values * torch.from_numpy(np.stack(drawn)).view(values.shape).to(values.device)
-
-        return drop
+        )
 
     @torch.no_grad()
     def _evaluate(self, weights: torch.Tensor, part: str) -> torch.Tensor:
@@ -233,9 +219,9 @@ class _Run:
         inputs, labels = getattr(self.images, part), getattr(self.images, f"{part}_labels")
         loss = torch.zeros(self.n_models, dtype=torch.float64, device=self.device)
         n_right = torch.zeros(self.n_models, dtype=torch.int64, device=self.device)
-        at_once = max(1, _IMAGES_A_CALL // self.n_models)
+        at_once = self.network.images_a_call(inputs[0])
         for some, wanted in zip(inputs.split(at_once), labels.split(at_once), strict=True):
-            losses, hits = losses_and_hits(self.chain.logits(weights, some[None]), wanted.expand(self.n_models, -1))
+            losses, hits = losses_and_hits(self.network.logits(weights, some[None]), wanted.expand(self.n_models, -1))
             loss += losses.double().sum(1)
             n_right += hits.sum(1)
         return torch.stack([loss, n_right.double()]) / len(labels)
@@ -244,13 +230,12 @@ class _Run:
 class _Optimizer:
     """Adam, AdamW or SGD with momentum, as torch defines them, with settings of each model's own."""
 
-    def __init__(self, chunk: TwinChunk, parameters: torch.Tensor, n_decayed: int) -> None:
+    def __init__(self, chunk: TwinChunk, parameters: torch.Tensor, decayed: torch.Tensor) -> None:
         def column(name: str) -> torch.Tensor:
             return torch.tensor(chunk.own[name], dtype=torch.float32, device=parameters.device)[:, None]
 
         self.name = chunk.shared["optimizer"]
         self.lr, self.momentum = column("lr"), column("momentum")
-        decayed = torch.arange(parameters.shape[1], device=parameters.device) < n_decayed
         self.weight_decay = column("weight_decay") * decayed
         self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self.n_steps = 0

@@ -158,6 +158,38 @@ def test_sources_are_tried_in_their_order(host: Loopback, client: Client, tmp_pa
     assert host.requests(both[3][1].name) == []
 
 
+def test_files_of_one_address_are_fetched_side_by_side(host: Loopback, client: Client, tmp_path: Path) -> None:
+    """Several names of one address come whole, also at the same time, each with a partial file of its own."""
+    content = random.Random(0).randbytes(3_000_000)
+    host.add("one", content)
+    host.fail("one", Fault(hold_after=1_000_000))
+    names = [f"copy_{i}/weights" for i in range(4)]
+    same = [RemoteFile(host.url("one"), name, size=len(content)) for name in names]
+    thread = threading.Timer(0.3, host.release.set)  # others finish while one is held in its midst
+    thread.start()
+    fetch_many(same, tmp_path, client=client, progress=False)
+    thread.join()
+    assert contents(tmp_path) == dict.fromkeys(names, content)
+
+
+def test_what_was_interrupted_is_continued_under_each_name(host: Loopback, client: Client, tmp_path: Path) -> None:
+    """Two files of one address, each broken off in its midst: the next call asks for the rest of each."""
+    content = random.Random(1).randbytes(3_000_000)
+    host.add("one", content)
+    same = [RemoteFile(host.url("one"), name, size=len(content)) for name in ("a", "b")]
+    for file in same:
+        host.fail("one", Fault(drop_after=1_000_000), Fault(status=404))
+        with pytest.raises(DownloadError, match=f"cannot fetch {file.name}"):
+            fetch_many([file], tmp_path, client=client, progress=False)
+    kept = [path.stat().st_size for path in tmp_path.rglob("*.part")]
+    assert len(kept) == 2 and min(kept) > 0
+    before = len(host.requests())
+    fetch_many(same, tmp_path, client=client, progress=False)
+    assert contents(tmp_path) == dict.fromkeys(("a", "b"), content)
+    rests = host.requests()[before:]
+    assert sorted(int(seen.headers["Range"].removeprefix("bytes=").removesuffix("-")) for seen in rests) == sorted(kept)
+
+
 def test_no_space_is_said_before_the_first_byte(host: Loopback, client: Client, tmp_path: Path) -> None:
     """The sizes together are compared with what the disk has."""
     huge = [RemoteFile(host.url("a"), "a", size=10**18), RemoteFile(host.url("b"), "b", size=10**18)]

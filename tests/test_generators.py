@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe, find_recipe
 from zoobench.generators.training import METRICS, TrainedModel, batch_orders, initial_module, train_model
 from zoobench.layout import WeightLayout
-from zoobench.store import is_zoo, read_zoo
+from zoobench.store import is_zoo, read_index, read_zoo
 
 #: Two activations are two chunks of models that are trained together.
 TINY = Recipe(
@@ -427,6 +428,45 @@ def test_a_complete_zoo_is_returned_and_another_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another recipe"):
         make_zoo(replace(recipe, seeds=[2]), out=out)
     assert read_zoo(out).recipe == recipe.to_dict()
+
+
+@pytest.mark.filterwarnings("ignore:zoo 'wild'. states left out")
+def test_diverged_models_are_named_and_listed(tmp_path):
+    """Of a run in memory, in several jobs, gone on with or found complete: one warning, and a list in zoo.json."""
+    grid = {"optimizer": ["sgd"], "activation": ["relu", "tanh"], "init": ["kaiming_normal"], "lr": [1e-3, 1e6]}
+    recipe = Recipe(grid=grid, seeds=[1, 2], n_epochs=1, batch_size=200, checkpoint_epochs=[1], name="wild")
+    wild = [model.name for model in recipe.models() if "lr=1000000.0" in model.name and "relu" in model.name]
+    said = "^2 of 8 models of wild diverged: 'activation=relu,lr=1000000.0,seed=1', 'activation=relu,.*seed=2'; their"
+    with pytest.warns(UserWarning, match=said):
+        zoo = make_zoo(recipe)
+    assert zoo.to_contents().provenance["diverged"] == wild
+    assert set(zoo.properties["model"].astype(str)).isdisjoint(wild)
+    out = tmp_path / "zoo"
+    with pytest.MonkeyPatch.context() as patch, joblib.parallel_config("threading", n_jobs=2):
+        patch.setattr(population, "write_zoo", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_zoo(recipe, out=out)
+    trained: list[str] = []
+    for _ in ("what is finished is put together", "what is there is returned"):
+        with pytest.warns(UserWarning, match=said) as caught:
+            _make_counted(recipe, out, trained)
+        assert sum("diverged" in str(warning.message) for warning in caught) == 1
+        assert read_index(out)["provenance"]["diverged"] == wild
+    assert trained == []
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_only_the_first_of_many_diverged_models_are_named(recwarn):
+    """A warning is one sentence, however many there are; where there are none, nothing is said or listed."""
+    recipe = Recipe(seeds=range(5), n_epochs=0, name="wild")
+    population._tell_of_diverged({"diverged": [model.name for model in recipe.models()]}, recipe)
+    (warning,) = recwarn.list
+    assert "5 of 5 models of wild diverged: 'seed=0', 'seed=1', 'seed=2' and 2 more; their" in str(warning.message)
+    assert "diverged" not in make_zoo(recipe).to_contents().provenance
+    assert len(recwarn.list) == 1
 
 
 def test_folders_with_something_else_are_refused_before_the_training(tmp_path):

@@ -195,6 +195,26 @@ def test_an_unknown_name_has_close_matches():
         find_recipe("digits_cnn_s_sed")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("small_cnn_zoo_mnist", r"'small_cnn_zoo_mnist' has none, because a recipe is a grid .* drawn at random.* fet"),
+        ("mnist_small_cnn", "no recipe is named 'mnist_small_cnn': zoo 'small_cnn_zoo_mnist' has none, because a rec"),
+        ("sane_cifar10_cnn_sample", "not all published; zoobench fetch sane_cifar10_cnn_sample brings the zoo itself"),
+        ("hyper_representations_2022_mnist", "not all published"),
+        ("cnn_wild_park", "not all published$"),
+        ("mnist_cnn_s_sparse", "zoo 'mnist_cnn_s_seed_sparse' has none.* by zoobench sparsify mnist_cnn_s_seed$"),
+        ("mnist_cnn", "did you mean 'mnist_cnn_s_"),
+        ("mnist_cnn_s_sed", "did you mean 'mnist_cnn_s_seed'"),
+        ("mnist_cnn_s", "did you mean 'mnist_cnn_s_seed'"),
+    ],
+)
+def test_a_zoo_without_a_recipe_is_told_from_a_misspelt_one(name, message):
+    """One sentence says why there is no recipe; a name that is close to a recipe's is answered with that."""
+    with pytest.raises(ValueError, match=message):
+        find_recipe(name)
+
+
 def test_the_bundled_recipes_are_what_their_zoos_were_trained_with():
     """Number of models and states of the two bundled zoos."""
     seed, hyp_rand = find_recipe("digits_cnn_s_seed"), find_recipe("digits_cnn_s_hyp_rand")

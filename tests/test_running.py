@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
+from zoobench.generators import progress as progress_module
 from zoobench.generators.population import make_zoo
 from zoobench.generators.progress import Progress
 from zoobench.generators.recipes import Recipe
@@ -21,11 +24,12 @@ from zoobench.generators.training import METRICS, TrainedModel
 from zoobench.store import is_zoo
 
 #: Kills a run at random moments, one after the other, each in a folder of its own; then lets each go on to its end.
-#: Runs are forks of one process that has everything loaded, so that the moments lie in the training.
+#: Runs are forks of one process that has everything loaded, so that the moments lie in the training, on few images.
 KILLS = """
 import json, os, random, signal, sys, time
+from dataclasses import replace
 from pathlib import Path
-from zoobench.generators import Recipe, make_zoo
+from zoobench.generators import Recipe, make_zoo, population
 from zoobench.generators.compiling import NoEngineError, load_library
 from zoobench.generators.images import load_images
 
@@ -34,6 +38,9 @@ try:
     load_library()
 except NoEngineError:
     pass
+digits, parts = load_images("digits"), ("train", "val", "test")
+few = {name: getattr(digits, name)[:100] for part in parts for name in (part, f"{part}_labels")}
+population._images = lambda *_: replace(digits, **few)
 make_zoo(Recipe(seeds=[1], n_epochs=0))
 
 def run(out, after=None):
@@ -66,7 +73,7 @@ print(found, file=sys.stderr)
 def test_runs_killed_at_five_random_moments_give_the_uninterrupted_zoo(tmp_path: Path) -> None:
     """`kill -9` at five random moments, then the same command: the files of the zoo are the same, byte for byte."""
     grid = {"activation": ["tanh", "relu", "gelu", "sigmoid"], "dropout": [0.2]}
-    recipe = Recipe(grid=grid, seeds=[1, 2], n_epochs=2, batch_size=50, name="killed")
+    recipe = Recipe(grid=grid, seeds=[1, 2], n_epochs=2, batch_size=20, name="killed")
     command = [sys.executable, "-c", KILLS, json.dumps(recipe.to_dict()), str(tmp_path), "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -101,8 +108,8 @@ def test_ctrl_c_ends_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
     recipe = tmp_path / "many.toml"
     # Forty chunks: the interrupt comes when the first of them is finished.
     recipe.write_text(
-        "seeds = [1]\nn_epochs = 3\n[grid]\n"
-        f'activation = ["tanh", "relu", "gelu", "sigmoid"]\nbatch_size = {list(range(10, 20))}\n'
+        "seeds = [1]\nn_epochs = 2\n[grid]\n"
+        f'activation = ["tanh", "relu", "gelu", "sigmoid"]\nbatch_size = {list(range(30, 40))}\n'
     )
     out = tmp_path / "zoo"
     # Whoever runs the tests in the background may have told them, and so their children, to ignore Ctrl-C.
@@ -162,6 +169,61 @@ def test_progress_shows_models_epochs_accuracy_and_time_left(monkeypatch: pytest
         assert "test_acc=0.850" in str(progress._bar)
         progress.finished([result(0.1)])
         assert "100%" in str(progress._bar) and "test_acc=0.800" in str(progress._bar)
+
+
+def test_progress_shows_what_other_processes_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs and accuracies of all chunks in work move the bar; copies of models do not count."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    _, two, three, four = RECIPE.models()
+    with Progress(RECIPE, n_finished=1) as progress:
+        # Pickled, as on their way to a worker.
+        pair, copies = (pickle.loads(pickle.dumps(progress.reporter(chunk))) for chunk in ([two, three], [four] * 3))
+        pair(2, 0, 0.1)
+        for epoch in range(1, 6):
+            pair(2, epoch, 0.25)
+        copies(3, 1, 0.75)
+        progress._look()
+        shown = str(progress._bar)
+        # One is finished, two are half done, and a tenth of the last: 2.1 of 4.
+        assert "52%" in shown and "2/4 models" in shown
+        assert "epoch=1-5/10, test_acc=0.500" in shown
+        progress.finished([result(0.8), result(0.9)], first=two.name)
+        assert "78%" in str(progress._bar) and "test_acc=0.850" in str(progress._bar)
+        progress._look()
+        assert "78%" in str(progress._bar) and "epoch=1/10, test_acc=0.750" in str(progress._bar)
+        folder = copies.path.parent
+        assert folder.is_dir()
+    assert not folder.exists()
+    # As on a machine of a cluster that has no such folder: nothing is told, and nothing fails.
+    copies(3, 2, 0.5)
+
+
+def test_nothing_is_told_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a log there is no bar, and workers write nothing."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with Progress(RECIPE, n_finished=0) as progress:
+        assert progress.reporter(RECIPE.models()) is None
+
+
+def test_a_run_of_several_jobs_shows_epochs_and_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While chunks are in work, what they have come to is on the bar."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress_module, "_INTERVAL", 0.01)
+    tell = progress_module.Report.__call__
+
+    def slow(report: progress_module.Report, n_models: int, epoch: int, accuracy: float) -> None:
+        tell(report, n_models, epoch, accuracy)
+        deadline = time.monotonic() + 60
+        while epoch and "epoch=1/1, test_acc=0." not in terminal.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(progress_module.Report, "__call__", slow)
+    recipe = Recipe(grid={"activation": ["tanh", "relu"]}, seeds=[1], n_epochs=1, batch_size=500, name="tiny")
+    with joblib.parallel_config(backend="threading"):
+        make_zoo(recipe, n_jobs=2)
+    assert "epoch=1/1, test_acc=0." in terminal.getvalue()
+    assert "2/2 models" in terminal.getvalue()
 
 
 def test_a_run_shows_its_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

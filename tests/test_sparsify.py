@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,15 +19,15 @@ from torch.nn import functional
 
 from zoobench.cli import main
 from zoobench.fetch import fetch_zoo
-from zoobench.generators import sparsify, twin_zoo
+from zoobench.generators import progress, twin_runs, twin_zoo
 from zoobench.generators.architectures import first_unit
-from zoobench.generators.chains import Chain
 from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.images import ImageData, load_images
 from zoobench.generators.pruning import MagnitudePruning
 from zoobench.generators.sparsify import sparsify_zoo
 from zoobench.generators.training import METRICS
-from zoobench.generators.twin_training import TwinChunk, train_twins, twin_seed
+from zoobench.generators.twin_networks import TwinChunk
+from zoobench.generators.twin_training import network_of, train_twins, twin_seed
 from zoobench.generators.variational import VariationalDropout
 from zoobench.layout import WeightLayout
 from zoobench.loading import load_zoo
@@ -115,8 +117,7 @@ def test_variational_dropout_follows_one_network_written_out(zoo, images, varian
     # The divergence is steep where a weight is near zero: larger steps of SGD would not be repeatable to 1e-5.
     lr, decay, name = 1e-5 if optimizer == "sgd" else 3e-3, 1e-2, str(zoo.properties["model"][1])
     chunk = chunk_of(zoo, 2, optimizer=optimizer, lr=lr, weight_decay=decay, dropout=dropout)
-    chain = Chain(zoo.layout, "tanh")
-    method = VariationalDropout(chain, kl_weight=0.5, n_epochs=2, variant=variant)
+    method = VariationalDropout(network_of(chunk, 3, "cpu"), kl_weight=0.5, n_epochs=2, variant=variant)
     trained = train_twins(chunk, method, images, epochs=[0, 1], random_state=3, device="cpu")
     state = list(zoo.state_dict(1).values())
     layers = nn.ModuleList(
@@ -169,10 +170,11 @@ def test_what_is_mostly_noise_is_zero_in_evaluation_only(zoo):
     """Weights with log alpha of 3 and more are zero in the network that is evaluated; biases are dropped as asked."""
     weights = torch.from_numpy(np.array(zoo.data[:1]))
     for variant, n_noisy in (("standard", 2416), ("published", 2416 + 18)):
-        method = VariationalDropout(Chain(zoo.layout, "tanh"), kl_weight=0.01, n_epochs=25, variant=variant)
+        network = network_of(chunk_of(zoo, 1), 0, "cpu")
+        method = VariationalDropout(network, kl_weight=0.01, n_epochs=25, variant=variant)
         parameters = method.start(weights)
         assert parameters.shape == (1, 2464 + n_noisy)
-        columns = np.flatnonzero(PRUNABLE) if variant == "standard" else method._columns.numpy()
+        columns = np.flatnonzero(PRUNABLE if variant == "standard" else PRUNABLE | LAYOUT.mask(kinds=["conv2d"]))
         parameters[0, 2464:] = 2 * weights[0, columns].abs().log() + torch.where(
             torch.arange(n_noisy) % 2 == 0, 2.9, 3.1
         )
@@ -183,7 +185,7 @@ def test_what_is_mostly_noise_is_zero_in_evaluation_only(zoo):
 def test_magnitude_pruning_keeps_what_is_largest_and_zeroes_stay(zoo, images):
     """The first epoch's zeros are the smallest weights of the whole network; none comes back; the end is as asked."""
     chunk = chunk_of(zoo, 3, optimizer="sgd", lr=1e-2)
-    method = MagnitudePruning(Chain(zoo.layout, "tanh"), sparsity=0.8, n_epochs=4)
+    method = MagnitudePruning(network_of(chunk, 0, "cpu"), sparsity=0.8, n_epochs=4)
     assert [method.sparsity_at(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx([0.7, 0.8, 0.8, 0.8])
     trained = train_twins(chunk, method, images, epochs=range(5), random_state=0, device="cpu")
     zeros = trained.weights == 0
@@ -206,7 +208,7 @@ def test_a_model_that_diverges_stays_as_it_is_and_disturbs_no_other(zoo, images)
     own = chunk.own | {"lr": (3e-3, 1e30, 3e-3)}
 
     def run(chunk: TwinChunk) -> np.ndarray:
-        method = MagnitudePruning(Chain(zoo.layout, "tanh"), sparsity=0.5, n_epochs=2)
+        method = MagnitudePruning(network_of(chunk, 0, "cpu"), sparsity=0.5, n_epochs=2)
         return train_twins(chunk, method, images, epochs=[0, 1, 2], random_state=0, device="cpu").weights
 
     found, expected = run(replace(chunk, weights=weights, own=own)), run(chunk)
@@ -217,6 +219,14 @@ def test_a_model_that_diverges_stays_as_it_is_and_disturbs_no_other(zoo, images)
 
 
 # -- whole zoos --------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
 
 #: Cheap twins of five models in three chunks.
 TINY = {"n_epochs": 2, "n_models": 5, "hyperparameters": {"batch_size": 10}}
@@ -267,6 +277,51 @@ def test_neither_jobs_nor_other_models_change_a_twin(zoo, twins, images, tmp_pat
     np.testing.assert_allclose(alone.data[6], twins.data[13], atol=1e-4)
 
 
+def test_other_processes_load_the_images_by_name(zoo, images, monkeypatch):
+    """What is sent holds a name; of image data of one's own, arrays, which joblib maps into memory where large."""
+    sent: list[tuple[object, ...]] = []
+
+    def elsewhere(work, calls, n_jobs):
+        sent.extend(calls)
+        yield from (work(*pickle.loads(pickle.dumps(call))) for call in calls)
+
+    monkeypatch.setattr(twin_runs, "unordered", elsewhere)
+    settings = {"method": "magnitude", "n_epochs": 1, "n_models": 1, "hyperparameters": {"batch_size": 100}}
+    found = sparsify_zoo(zoo, n_jobs=2, **settings)
+    assert np.array_equal(found.data, sparsify_zoo(zoo, **settings).data)
+    assert len(pickle.dumps(sent)) < 100_000 < load_images("digits").train.nbytes
+    own = replace(images, name="own", augmentation="crop_flip", black=(-1.0,))
+    found = sparsify_zoo(zoo, n_jobs=2, images=own, **settings)
+    assert np.array_equal(found.data, sparsify_zoo(zoo, images=own, **settings).data)
+    arrays = sent[-1][4].arrays
+    assert all(isinstance(values, np.ndarray) for values in arrays.values())
+    assert sent[-1][4].load().augmentation == "crop_flip"
+    assert found.to_contents().provenance["twins"]["augmentation"] == "crop_flip"
+
+
+def test_progress_shows_epochs_accuracy_and_sparsity(zoo, images, monkeypatch):
+    """The bar moves within a chunk, and says what was last measured."""
+    shown: list[str] = []
+
+    def spied(real):
+        def show(bar, *args, **options):
+            real(bar, *args, **options)
+            shown.append(str(bar._bar))
+
+        return show
+
+    for name in ("watch", "finished"):
+        monkeypatch.setattr(progress.Progress, name, spied(getattr(progress.Progress, name)))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    found = sparsify_zoo(zoo, images=images, method="magnitude", n_epochs=2, n_models=3)
+    medians = found.properties.groupby("epoch")[["test_acc", "sparsity"]].median()
+    assert len(shown) == 8  # two chunks of two epochs and the start
+    assert "training digits_cnn_s_seed_sparse_magnitude_50" in shown[0]
+    assert "epoch=2/2" in shown[2]
+    assert "100%" in shown[-1]
+    assert f"test_acc={medians['test_acc'][2]:.3f}, sparsity={medians['sparsity'][2]:.3f}" in shown[-1]
+
+
 def test_checkpoints_and_random_state(zoo, twins, images):
     """Which states are kept changes none of them; another random state changes all."""
     last = sparsify_zoo(zoo, images=images, checkpoint_epochs=[2], **TINY)
@@ -283,13 +338,13 @@ def test_a_killed_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch):
     script = (
         "import time\n"
         "from zoobench.fetch import fetch_zoo\n"
-        "from zoobench.generators import sparsify, twin_zoo\n"
+        "from zoobench.generators import sparsify, twin_runs, twin_zoo\n"
         "twin_zoo._CHUNK['cpu'] = 2\n"
-        "real, calls = sparsify._train_chunk, []\n"
+        "real, calls = twin_runs._train_chunk, []\n"
         "def slow(*args):\n"
         "    calls.append(1)\n"
         "    return real(*args) if len(calls) < 2 else time.sleep(600)\n"
-        "sparsify._train_chunk = slow\n"
+        "twin_runs._train_chunk = slow\n"
         f"sparsify.sparsify_zoo(fetch_zoo('digits_cnn_s', epochs='last'), out={str(out)!r}, **{settings!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
@@ -301,9 +356,9 @@ def test_a_killed_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch):
     process.wait()
     assert len(finished) == 1
     trained: list[int] = []
-    real = sparsify._train_chunk
+    real = twin_runs._train_chunk
     monkeypatch.setattr(
-        sparsify, "_train_chunk", lambda number, *others: trained.append(number) or real(number, *others)
+        twin_runs, "_train_chunk", lambda number, *others: trained.append(number) or real(number, *others)
     )
     found = sparsify_zoo(zoo, out=out, **settings)
     assert trained == [1]
@@ -336,8 +391,21 @@ def test_the_command_sparsifies(capsys, tmp_path):
     assert main(arguments) == 0
     assert "digits_cnn_s_seed_sparse_magnitude_25: 1 states of 1 models" in capsys.readouterr().out
     assert load_zoo(out).properties["sparsity"].tolist() == [0.25]
-    assert main(["sparsify", "digits_cnn_s", "--epochs", "0", "--out", str(tmp_path / "x")]) == 2
-    assert "n_epochs" in capsys.readouterr().err
+    arguments = ["sparsify", "digits_cnn_s", "--variant", "published", "--kl-weight", "0.5", "--random-state", "7"]
+    arguments += ["--epochs", "1", "--n-models", "1", "--checkpoint-epochs", "0", "--out", str(tmp_path / "dropped")]
+    assert main(arguments) == 0
+    settings = load_zoo(tmp_path / "dropped").to_contents().provenance["twins"]
+    assert [settings[name] for name in ("variant", "kl_weight", "random_state")] == ["published", 0.5, 7]
+    wrong = ["sparsify", "digits_cnn_s", "--out", str(tmp_path / "x")]
+    for given, message in (
+        (["--epochs", "0"], "n_epochs must be a whole number of at least 1, not 0"),
+        (["--kl-weight", "2"], "kl_weight must be a number from 0 to 1, not 2.0"),
+        (["--sparsity", "0.5"], "sparsity is a setting of method 'magnitude', not of 'variational_dropout'"),
+        (["--method", "magnitude", "--variant", "published"], "variant is a setting of method 'variational_dropout'"),
+    ):
+        assert main([*wrong, *given]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(
@@ -345,9 +413,16 @@ def test_the_command_sparsifies(capsys, tmp_path):
     [
         ({"method": "pruning"}, "method must be 'variational_dropout' or 'magnitude', not 'pruning'"),
         ({"variant": "other"}, "variant must be"),
+        (
+            {"method": "magnitude", "variant": "published"},
+            "variant is a setting of method 'variational_dropout', not of",
+        ),
+        ({"method": "magnitude", "kl_weight": 0.01}, "kl_weight is a setting of method 'variational_dropout', not of"),
+        ({"sparsity": 0.5}, "sparsity is a setting of method 'magnitude', not of 'variational_dropout'; leave it out"),
         ({"n_epochs": 0}, "n_epochs"),
         ({"n_models": 0}, "n_models"),
-        ({"sparsity": 1.0}, "sparsity must be from 0, below 1, not 1.0"),
+        ({"method": "magnitude", "sparsity": 1.0}, "sparsity must be a number from 0, below 1, not 1.0"),
+        ({"method": "magnitude", "sparsity": "0.5"}, "sparsity must be a number from 0, below 1, not '0.5'"),
         ({"kl_weight": -1}, "kl_weight"),
         ({"random_state": None}, "random_state"),
         ({"checkpoint_epochs": [26]}, "26"),
@@ -426,5 +501,5 @@ def test_zoos_that_do_not_tell_enough_are_refused_with_the_remedy(zoo):
             contents, weights=np.array(contents.weights[:, :6]), layout=WeightLayout([("fc.weight", (2, 3), "linear")])
         )
     )
-    with pytest.raises(ValueError, match="no chain of known layers"):
+    with pytest.raises(ValueError, match="cannot be sparsified: their architecture is not one that is known"):
         sparsify_zoo(other)

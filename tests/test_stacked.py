@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from zoobench.generators import population
+from zoobench.generators import chunks, population
+from zoobench.generators.chunks import chunks_of, stack_size, trained_by
 from zoobench.generators.dropout import DropoutMasks
 from zoobench.generators.image_sets import find_image_set
 from zoobench.generators.images import ImageData, load_images
 from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe
-from zoobench.generators.stacked import _StackedMasks, limited_jobs, n_bytes, train_stacked
+from zoobench.generators.stacked import _StackedMasks, train_stacked
 from zoobench.generators.stacked_ops import conv2d, linear, max_pool2d
 from zoobench.generators.training import TrainedModel, stream_seed, train_model
 
@@ -212,53 +213,57 @@ def test_masks_are_those_of_the_plain_loop():
 
 def test_chunks_are_of_one_size_and_decided_by_the_recipe_alone():
     """As large as there is room for; copies fill up the last one, and the places of what is finished."""
-    sizes = [population._stack_size(n, 10, "cuda") for n in (1, 40, 1000, 1001, 2560)]
+    sizes = [stack_size(n, 10, "cuda") for n in (1, 40, 1000, 1001, 2560)]
     assert sizes == [1, 40, 1000, 501, 854]
-    assert [population._stack_size(1000, batch_size, "cuda:1") for batch_size in (100, 256, 20_000)] == [100, 39, 1]
-    assert [population._stack_size(n, 10, "cpu") for n in (32, 33)] == [32, 17]
+    assert [stack_size(1000, batch_size, "cuda:1") for batch_size in (100, 256, 20_000)] == [100, 39, 1]
+    assert [stack_size(n, 10, "cpu") for n in (32, 33)] == [32, 17]
     recipe = Recipe(grid={"activation": ["tanh", "relu"], "batch_size": [2000]}, seeds=range(11))
     models = recipe.models()
-    whole = population.chunks_of(recipe, models, "stacked")
+    whole = chunks_of(recipe, models, "stacked")
     assert [len(chunk) for chunk in whole] == [4] * 6
     assert whole[0] + whole[1] + whole[2] == [*models[:11], models[10]]
-    (left,) = population.chunks_of(recipe, models[1:3], "stacked")
+    (left,) = chunks_of(recipe, models[1:3], "stacked")
     assert left == [models[2], models[1], models[2], models[2]]
 
 
-def test_memory_grows_with_the_models_and_limits_what_runs_at_once(monkeypatch):
-    """Twice the models take twice the bytes, and no more chunks are in work than fit."""
-    recipe = Recipe(seeds=[1])
-    one = n_bytes(recipe, 1, 10, 28, 1100)
-    # At the least the patches of the first two convolutions, for the pass back.
-    assert one > 4 * 10 * (25 * 24**2 + 200 * 8**2)
-    assert n_bytes(recipe, 1000, 10, 28, 1100) == 1000 * one
-    free = 10 * 100 * one
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-    assert [limited_jobs(n_jobs, recipe, 100, "cuda") for n_jobs in (2, 8, 9)] == [2, 8, 8]
-    assert limited_jobs(4, recipe, 10_000, "cuda") == 1
+def test_a_finished_model_is_of_its_chunk(monkeypatch):
+    """Its place in a chunk and the chunk's length are part of what trained it; compiled code knows no such thing."""
+    monkeypatch.setattr(chunks, "_IMAGES_A_STEP", 40)
+    few, more = (Recipe(grid={"optimizer": ["adam", "sgd"]}, seeds=range(n)) for n in (4, 5))
+    assert list(trained_by(few, "stacked", "cpu").values()) == [f"stacked, {place} of 4" for place in (0, 1, 2, 3)] * 2
+    grown = trained_by(more, "stacked", "cpu")
+    assert [grown[model.name] for model in few.models()] == [f"stacked, {place} of 3" for place in (0, 1, 2, 0)] * 2
+    assert set(trained_by(few, "stacked", "cuda:1").values()) == {
+        f"stacked on cuda, {place} of 4" for place in range(4)
+    }
+    for recipe in (few, more):
+        assert set(trained_by(recipe, "native", "cpu").values()) == {"native"}
 
 
 @pytest.fixture
 def stacked(monkeypatch):
-    """As on a machine with an accelerator, but for the accelerator."""
+    """As on a machine with an accelerator, but for the accelerator; with few images. Gives these."""
+    images = few_images(RECIPE, 200)
+    monkeypatch.setattr(population, "_images", lambda *_: images)
     monkeypatch.setattr(population, "choose_engine", lambda recipe, device: "stacked")
-    monkeypatch.setattr(population, "_IMAGES_A_STEP", 400)
+    monkeypatch.setattr(chunks, "_IMAGES_A_STEP", 200)
+    return images
 
 
-RECIPE = Recipe(grid={"optimizer": ["adam", "sgd"]}, seeds=[1, 2, 3], n_epochs=1, batch_size=200, name="tiny")
+RECIPE = Recipe(grid={"optimizer": ["adam", "sgd"]}, seeds=[1, 2, 3], n_epochs=1, batch_size=100, name="tiny")
 
 
 def test_a_zoo_is_trained_in_chunks_and_goes_on_after_an_interrupt(stacked, monkeypatch, tmp_path):
     """Ctrl-C in the second chunk keeps the first; the same command then gives an uninterrupted run's zoo."""
     whole = make_zoo(RECIPE)
     assert whole.to_contents().provenance["engine"] == "stacked"
-    plain = train_model(RECIPE, RECIPE.models()[4], load_images("digits"))
+    plain = train_model(RECIPE, RECIPE.models()[4], stacked)
     np.testing.assert_allclose(whole.data[4::6], plain.weights, atol=1e-5)
-    real, chunks = population._train_chunk, []
+    real, seeds = population._train_chunk, []
 
     def interrupted(recipe, models, *others):
-        chunks.append([model.seed for model in models])
-        if len(chunks) == 2:
+        seeds.append([model.seed for model in models])
+        if len(seeds) == 2:
             signal.raise_signal(signal.SIGINT)
         return real(recipe, models, *others)
 
@@ -272,7 +277,7 @@ def test_a_zoo_is_trained_in_chunks_and_goes_on_after_an_interrupt(stacked, monk
         signal.signal(signal.SIGINT, before)
     assert len(list((tmp_path / "zoo" / ".models").glob("*.npz"))) == 2
     zoo = make_zoo(RECIPE, out=tmp_path / "zoo")
-    assert chunks == [[1, 2], [3, 3], [3, 3], [1, 2], [3, 3]]
+    assert seeds == [[1, 2], [3, 3], [3, 3], [1, 2], [3, 3]]
     assert zoo.data.tobytes() == whole.data.tobytes()
     assert zoo.properties.equals(whole.properties)
 

@@ -23,12 +23,14 @@ def add_sparsify(
     """
 
     def run(arguments: argparse.Namespace) -> None:
-        from zoobench.generators.sparsify import sparsify_zoo
+        from zoobench.generators.sparsify import method_settings, sparsify_zoo
+        from zoobench.generators.twin_zoo import twin_name
 
         zoo = open_zoo(arguments.zoo, epochs="last", properties="epoch", drop_nan=False)
-        of_method = {"sparsity": arguments.sparsity} if arguments.method == "magnitude" else {}
-        suffix = f"_magnitude_{100 * arguments.sparsity:g}" if of_method else ""
-        out = Path(arguments.out or f"{zoo.to_contents().name}_sparse{suffix}")
+        given = ("sparsity", "variant", "kl_weight")
+        of_method = method_settings(arguments.method, {name: getattr(arguments, name) for name in given})
+        settings = {"twin_of": zoo.to_contents().name, "method": arguments.method, **of_method}
+        out = Path(arguments.out or twin_name(settings))
         twins = sparsify_zoo(
             zoo,
             method=arguments.method,
@@ -39,6 +41,7 @@ def add_sparsify(
             hyperparameters={} if arguments.lr is None else {"lr": arguments.lr},
             device=arguments.device,
             n_jobs=arguments.n_jobs,
+            random_state=arguments.random_state,
             out=out,
             resume=not arguments.start_afresh,
             **of_method,
@@ -53,14 +56,17 @@ def add_sparsify(
         default="variational_dropout",
         help="default: variational_dropout",
     )
-    sub.add_argument("--sparsity", type=float, default=0.5, help="of magnitude pruning (default: 0.5)")
+    sub.add_argument("--sparsity", type=float, help="of magnitude pruning: share of zeros in the end (default: 0.5)")
+    sub.add_argument("--variant", choices=("standard", "published"), help="of variational dropout (default: standard)")
+    sub.add_argument("--kl-weight", type=float, help="of variational dropout: of the divergence (default: 0.01)")
     sub.add_argument("--epochs", type=int, default=25, help="epochs to train (default: 25)")
     sub.add_argument("--checkpoint-epochs", type=_epochs, help="those of which a state is kept (default: all)")
     sub.add_argument("--n-models", type=int, help="only the first so many models (default: all)")
     sub.add_argument("--images", help="name of the image set (default: what the zoo was trained on)")
     sub.add_argument("--lr", type=float, help="learning rate (default: each model's own)")
+    sub.add_argument("--random-state", type=int, default=0, help="sets the random numbers of runs apart (default: 0)")
     sub.add_argument("--out", help="folder to write (default: the zoo's name with _sparse, in this folder)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    sub.add_argument("--device", default="auto", help="cpu, cuda, or cuda:<number> (default: auto: cuda, if any)")
     sub.add_argument("--n-jobs", type=int, help="chunks of models trained at once (default: 1)")
     sub.add_argument("--start-afresh", action="store_true", help="train again what an earlier run has finished")
 

@@ -41,6 +41,12 @@ def state_tensors(layout: WeightLayout, vector: np.ndarray) -> dict[str, torch.T
     return tensors
 
 
+def origin_of(recipe: Mapping[str, Any] | None, provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What names a zoo's architecture and images: its recipe, or what sparsified twins say of the zoo they are of."""
+    twins = provenance.get("twins")
+    return recipe or (twins if isinstance(twins, Mapping) else {})
+
+
 def build_network(
     zoo: str,
     layout: WeightLayout,
@@ -61,7 +67,7 @@ def build_network(
     state_dict : mapping of str to torch.Tensor
         The weights.
     recipe : mapping, optional
-        What the zoo was trained by.
+        What the zoo was trained by, or :func:`origin_of` it.
 
     Returns
     -------
@@ -101,7 +107,13 @@ def build_network(
         activation=str(properties["activation"]),
         dropout=float(properties.get("dropout", 0.0)),
     )
-    missing = module.load_state_dict(dict(state_dict), strict=False).missing_keys
+    try:
+        missing = module.load_state_dict(dict(state_dict), strict=False).missing_keys
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t")[1:2])
+        raise ValueError(
+            f"the states of zoo {zoo!r} do not fit the networks that architecture {architecture!r} builds: {reason}"
+        ) from None
     if missing:
         raise ValueError(
             f"the states of zoo {zoo!r} lack {len(missing)} tensors, the first of them {missing[0]}: without the "

@@ -345,9 +345,10 @@ class Zoo(Bunch):
         ...     zoo.module(0)(torch.zeros(1, 1, 28, 28)).shape
         torch.Size([1, 10])
         """
-        from zoobench.network import build_network
+        from zoobench.network import build_network, origin_of
 
-        return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i), self._recipe)
+        origin = origin_of(self._recipe, self._provenance)
+        return build_network(self._name, self.layout, self.properties.iloc[i], self.state_dict(i), origin)
 
     def to_contents(self) -> ZooContents:
         """The rows as a writer takes them."""

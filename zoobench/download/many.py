@@ -37,7 +37,8 @@ def fetch_many(
     Parameters
     ----------
     files : sequence of (RemoteFile or sequence of RemoteFile)
-        The files, or for each several addresses under one name, best first. No two files have one address.
+        The files, or for each several addresses under one name, best first. No two files have one name; two that
+        have one address are both fetched from it.
     folder : path-like
         Where they go, under their names, which may have folders in them.
     lock : ChecksumLock, optional

@@ -63,8 +63,13 @@ class _Content:
 
 
 def part_path(folder: Path, file: RemoteFile) -> Path:
-    """Where a file's partial content lies in a folder: each address has its own, since contents are not mixed."""
-    return folder / f"{blake2b(file.url.encode(), digest_size=8).hexdigest()}.part"
+    """Where a file's partial content lies in a folder.
+
+    Each address has its own, since contents are not mixed, and so has each name: two files may come from one address
+    at the same time.
+    """
+    both = "\n".join((file.url, file.name))  # no name holds a line break
+    return folder / f"{blake2b(both.encode(), digest_size=8).hexdigest()}.part"
 
 
 def drop_part(part: Path) -> None:

@@ -36,7 +36,9 @@ def check_alphas(alphas: Any) -> np.ndarray:
     return values
 
 
-def check_validation_data(estimator: BaseEstimator, X_val: Any, y_val: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def check_validation_data(
+    estimator: BaseEstimator, X_val: Any, y_val: Any, *, allow_nan: bool = False
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The validation data of a fit, checked against X; None if there is none.
 
     Parameters
@@ -45,6 +47,8 @@ def check_validation_data(estimator: BaseEstimator, X_val: Any, y_val: Any) -> t
         Has seen X already.
     X_val, y_val : array-like or None
         As users give them.
+    allow_nan : bool, default=False
+        Let pass NaN in ``y_val``: targets that are not known.
 
     Returns
     -------
@@ -62,7 +66,8 @@ def check_validation_data(estimator: BaseEstimator, X_val: Any, y_val: Any) -> t
         missing = "X_val" if X_val is None else "y_val"
         raise ValueError(f"validation data needs both X_val and y_val, but {missing} was not given")
     X_val = validate_data(estimator, X_val, dtype=[np.float64, np.float32], reset=False)
-    y_val = check_array(y_val, ensure_2d=False, dtype=None, input_name="y_val")
+    finite = "allow-nan" if allow_nan else True
+    y_val = check_array(y_val, ensure_2d=False, dtype=None, ensure_all_finite=finite, input_name="y_val")
     check_consistent_length(X_val, y_val)
     return X_val, y_val
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, MultiOutputMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from zoobench.estimators.held_out import PAPER_ALPHAS, check_alphas, check_groups, check_validation_data
 from zoobench.estimators.ridge import RidgePath, blocked_product, first_best, r2_scores
+from zoobench.estimators.targets import Bounds, KnownTargetsMixin, check_features_and_targets, check_validation_targets
 
 
-class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class LinearProbeRegressor(KnownTargetsMixin, MultiOutputMixin, BaseEstimator):
     """Ridge regression with a penalty for each target, chosen without refitting.
 
-    One factorisation of X serves all penalties and all targets. The penalty is the first of the best ones in the
-    order of ``alphas``, judged by R2 on
+    One factorisation of X serves all penalties and all targets that are known in the same rows. The penalty is the
+    first of the best ones in the order of ``alphas``, judged by R2 on
 
     1. validation data, if ``X_val`` and ``y_val`` are given;
     2. else held-out groups, if ``groups`` is given: each row is predicted by the model that was fitted without the
@@ -25,6 +26,7 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     3. else held-out rows, in closed form. With several states of one network this chooses too weak a penalty.
 
     The final coefficients are fitted on X alone, as in the paper [1]_: validation data choose, but do not train.
+    Rows whose target is NaN are left out, target by target.
 
     Parameters
     ----------
@@ -33,17 +35,23 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     penalize_intercept : bool, default=False
         Treat the intercept as one more coefficient. The paper does (its design matrix has a column of ones), which
         makes predictions depend on where y has its zero; a free intercept is what users of regression expect.
+    bounds : None, pair of float, or sequence with one of both for each target, default=None
+        A target between bounds, such as an accuracy with ``(0, 1)``, is replaced by its logit, so that no prediction
+        is outside. The penalty is chosen by the R2 of the target itself. A target at a bound, whose logit is infinite,
+        counts as 0.001 of the interval inside.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features), float64
-        Coefficients.
+        Coefficients; of the logit for a bounded target.
     intercept_ : float or ndarray of shape (n_targets,), float64
         Intercept.
     alpha_ : float or ndarray of shape (n_targets,)
         The chosen penalty.
     alpha_scores_ : ndarray of shape (n_alphas,) or (n_alphas, n_targets)
         R2 of each penalty on what was held out; NaN where the held-out target does not vary.
+    bounds_ : Bounds
+        The bounds of each target.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of str
@@ -90,11 +98,15 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alphas": ["array-like"],
         "penalize_intercept": ["boolean"],
+        "bounds": ["array-like", None],
     }
 
-    def __init__(self, alphas: Sequence[float] = PAPER_ALPHAS, *, penalize_intercept: bool = False) -> None:
+    def __init__(
+        self, alphas: Sequence[float] = PAPER_ALPHAS, *, penalize_intercept: bool = False, bounds: Any = None
+    ) -> None:
         self.alphas = alphas
         self.penalize_intercept = penalize_intercept
+        self.bounds = bounds
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, *, groups: Any = None, X_val: Any = None, y_val: Any = None) -> LinearProbeRegressor:
@@ -105,7 +117,7 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Features, such as weights or their statistics.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Targets.
+            Targets; NaN where one is not known.
         groups : array-like of shape (n_samples,), optional
             Network that each row belongs to. Not looked at if validation data is given.
         X_val : array-like of shape (n_validation, n_features), optional
@@ -121,28 +133,38 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``X_val`` comes without ``y_val`` or the other way round, shapes do not fit, or all rows are in one
-            group.
+            If a target is known in fewer than two rows or lies outside its bounds, ``X_val`` comes without ``y_val``
+            or the other way round, shapes do not fit, or all rows are in one group.
         """
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, ensure_min_samples=2
-        )
+        X, Y, single = check_features_and_targets(self, X, y)
         alphas = check_alphas(self.alphas)
-        Y = _as_columns(y)
-        validation = check_validation_data(self, X_val, y_val)
-        path = RidgePath(X, Y, penalize_intercept=self.penalize_intercept)
+        validation = check_validation_data(self, X_val, y_val, allow_nan=True)
         if validation is not None:
-            held_out = _as_columns(validation[1])
-            if held_out.shape[1] != Y.shape[1]:
-                raise ValueError(f"y_val has {held_out.shape[1]} targets, but y has {Y.shape[1]}")
-            residuals = held_out - path.predict(validation[0], alphas)
-        else:
-            held_out = Y
-            residuals = path.held_out_residuals(alphas, check_groups(groups, len(X)))
-        scores = r2_scores(residuals, held_out)
-        alpha = alphas[first_best(scores, residuals)]
-        coef, intercept = path.coefficients(alpha)
-        single = y.ndim == 1
+            validation = validation[0], check_validation_targets(validation[1], len(validation[0]), Y.shape[1])
+        groups = None if validation is not None else check_groups(groups, len(X))
+        self.bounds_ = Bounds(self.bounds, Y)
+        targets, watched = self.bounds_.widen(Y), Y if validation is None else validation[1]
+        predicted, paths = np.full((len(alphas), *watched.shape), np.nan), []
+        for rows, columns in _by_known_rows(Y):
+            here = slice(None) if len(rows) == len(X) else rows  # a memory map is not to be copied
+            part = targets[rows[:, None], columns]
+            path = RidgePath(X[here], part, penalize_intercept=self.penalize_intercept)
+            if validation is None:
+                held_out = part - path.held_out_residuals(alphas, None if groups is None else groups[here])
+                predicted[:, rows[:, None], columns] = held_out
+            else:
+                predicted[:, :, columns] = path.predict(validation[0], alphas)
+            paths.append((path, columns))
+        residuals = watched - self.bounds_.narrow(predicted)
+        residuals[np.isinf(predicted)] = np.inf  # which a sigmoid would hide
+        scores, alpha = np.empty((len(alphas), Y.shape[1])), np.empty(Y.shape[1])
+        for rows, columns in _by_known_rows(watched):
+            known = residuals[:, rows[:, None], columns]
+            scores[:, columns] = r2_scores(known, watched[rows[:, None], columns])
+            alpha[columns] = alphas[first_best(scores[:, columns], known)]
+        coef, intercept = np.empty((Y.shape[1], X.shape[1])), np.empty(Y.shape[1])
+        for path, columns in paths:
+            coef[columns], intercept[columns] = path.coefficients(alpha[columns])
         self.coef_ = coef[0] if single else coef
         self.intercept_ = float(intercept[0]) if single else intercept
         self.alpha_ = float(alpha[0]) if single else alpha
@@ -164,8 +186,12 @@ class LinearProbeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         predicted = blocked_product(X, np.atleast_2d(self.coef_).T) + self.intercept_
+        predicted = self.bounds_.narrow(predicted)
         return predicted[:, 0] if self.coef_.ndim == 1 else predicted
 
 
-def _as_columns(y: np.ndarray) -> np.ndarray:
-    return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+def _by_known_rows(Y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows that are known, and the targets that are known in just these: they share a factorisation."""
+    patterns, number = np.unique(~np.isnan(Y), axis=1, return_inverse=True)
+    for i, known in enumerate(patterns.T):
+        yield np.flatnonzero(known), np.flatnonzero(number == i)

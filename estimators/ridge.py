@@ -111,7 +111,7 @@ class RidgePath:
         solution = self._vectors @ shrunk
         if self._dual:
             coef = np.empty((self._X.shape[1], solution.shape[1]))
-            for columns in _slices(len(coef), len(self._X)):
+            for columns in row_blocks(len(coef), len(self._X)):
                 coef[columns] = (self._X[:, columns].astype(np.float64) - self._x_mean[columns]).T @ solution
         else:
             coef = solution[: self._X.shape[1]]
@@ -146,7 +146,7 @@ class RidgePath:
         for members in _groups_by_size(groups, len(self._Y)):
             if members.shape[1] == len(self._Y):
                 raise ValueError("all rows are in one group, but holding out a group needs at least 2")
-            for part in _slices(len(members), members.shape[1] * len(self._eigenvalues)):
+            for part in row_blocks(len(members), members.shape[1] * len(self._eigenvalues)):
                 rows = members[part]
                 basis = self._basis(rows)
                 for i in range(weights.shape[1]):
@@ -200,7 +200,7 @@ class RidgePath:
     def _kernel(self, X: np.ndarray) -> np.ndarray:
         """Products of the rows of X with the rows that were fitted."""
         kernel = np.full((len(X), len(self._X)), float(self._penalized))
-        for columns in _slices(X.shape[1], len(X) + len(self._X)):
+        for columns in row_blocks(X.shape[1], len(X) + len(self._X)):
             fitted = self._X[:, columns].astype(np.float64) - self._x_mean[columns]
             # Of a matrix and its own transpose, BLAS computes one half only.
             left = fitted if X is self._X else X[:, columns].astype(np.float64) - self._x_mean[columns]
@@ -218,7 +218,7 @@ class RidgePath:
         return moment, cross
 
     def _design(self, X: np.ndarray) -> Iterator[np.ndarray]:
-        for rows in _slices(len(X), X.shape[1]):
+        for rows in row_blocks(len(X), X.shape[1]):
             yield self._to_design(X[rows])
 
     def _design_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -283,20 +283,32 @@ def blocked_product(X: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     ndarray of shape (n_samples, n_columns), float64
     """
     result = np.empty((len(X), matrix.shape[1]))
-    for rows in _slices(len(X), X.shape[1]):
+    for rows in row_blocks(len(X), X.shape[1]):
         result[rows] = X[rows].astype(np.float64, copy=False) @ matrix
     return result
 
 
 def _column_means(X: np.ndarray) -> np.ndarray:
     total = np.zeros(X.shape[1])
-    for rows in _slices(len(X), X.shape[1]):
+    for rows in row_blocks(len(X), X.shape[1]):
         total += X[rows].sum(axis=0, dtype=np.float64)
     return total / len(X)
 
 
-def _slices(length: int, width: int) -> Iterator[slice]:
-    """Consecutive parts of an axis, each of about a block's size in float64."""
+def row_blocks(length: int, width: int) -> Iterator[slice]:
+    """Consecutive parts of an axis, each of about a block's size in float64.
+
+    Parameters
+    ----------
+    length : int
+        Of the axis.
+    width : int
+        Numbers that belong to one place of it.
+
+    Yields
+    ------
+    slice
+    """
     step = max(1, _BLOCK_BYTES // (8 * max(1, width)))
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from zoobench.estimators.huge_statistics import huge_statistics, refuse_overflow
+from zoobench.estimators.padded_statistics import PERCENTILES, padded_statistics, token_layers
 from zoobench.layers import TensorSpec
 from zoobench.layout import WeightLayout, resolve_layout
 
@@ -42,20 +48,27 @@ _PRESETS = {
 class WeightStatistics(TransformerMixin, BaseEstimator):
     """Mean, variance and percentiles of each layer's weights and biases.
 
-    Four different sets of features are called "weight statistics" in the literature; three of them are presets here.
-    In the order of the weight vector, each tensor yields its mean, its (population) variance and its percentiles by
-    linear interpolation. Weights and biases are kept apart. What no optimizer trains, such as the running mean of a
-    batch normalisation, is left out.
+    Four different sets of features are called "weight statistics" in the literature; each is a preset here. In the
+    order of the weight vector, each tensor yields its mean, its (population) variance and its percentiles by linear
+    interpolation. Weights and biases are kept apart, except in ``"sane"``. What no optimizer trains, such as the
+    running mean of a batch normalisation, is left out.
 
     Parameters
     ----------
     layout : WeightLayout, str or None, default=None
         Which columns of X belong to which layer: a layout, or the name of an architecture, whose variant is told from
         the number of columns. None takes all columns as one layer that is all weight.
-    preset : {"model_zoos", "unterthiner", "hyper_representations"}, default="model_zoos"
+    preset : {"model_zoos", "unterthiner", "hyper_representations", "sane"}, default="model_zoos"
         - ``"model_zoos"``: percentiles 1, 25, 50, 75, 99 of weights and biases [1]_; 70 features for the CNNs there.
         - ``"unterthiner"``: percentiles 0, 25, 50, 75, 100 of weights and biases [2]_.
         - ``"hyper_representations"``: percentiles 1, 25, 50, 75, 99 of the weights only [3]_.
+        - ``"sane"``: percentiles 1, 25, 50, 75, 99 of the tokens of each layer [4]_: the weights into a neuron and its
+          bias, padded with zeros to the size of a token. The zeros count, so these numbers tell the size of the
+          padding as well. Seven numbers a layer; batch normalisation is left out. SANE's tokens are standardised
+          before, which a :class:`~zoobench.estimators.LayerScaler` in front does.
+    token_size : int or None, default=None
+        Numbers in a token of ``"sane"``; longer rows are cut into several. None takes the longest row of the layout,
+        such as 289 for ``"cnn_l"``. For ResNet-18, [4]_ has 288.
 
     Attributes
     ----------
@@ -73,7 +86,8 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
     Notes
     -----
     float32 stays float32 and float64 stays float64. A memory map is read in blocks of rows: memory does not grow with
-    the number of states. Blocks are shared among threads, one a core, as in scikit-learn's own OpenMP code; the result
+    the number of states. Blocks are shared among as many threads as scikit-learn's own OpenMP code would start, which
+    ``OMP_NUM_THREADS`` and threadpoolctl limit; in a worker of joblib, no more than its share of the cores. The result
     does not depend on how many there are.
 
     References
@@ -83,6 +97,8 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
     .. [2] T. Unterthiner et al., "Predicting Neural Network Accuracy from Weights", arXiv:2002.11448, section 3.
     .. [3] K. Schuerholt et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
        Characteristic Prediction", NeurIPS 2021, section 4.
+    .. [4] K. Schuerholt, M. W. Mahoney and D. Borth, "Towards Scalable and Versatile Weight Space Learning", ICML 2024,
+       and the code published with it.
 
     Examples
     --------
@@ -98,12 +114,16 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "layout": [WeightLayout, str, None],
-        "preset": [StrOptions(set(_PRESETS))],
+        "preset": [StrOptions({*_PRESETS, "sane"})],
+        "token_size": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def __init__(self, layout: WeightLayout | str | None = None, *, preset: str = "model_zoos") -> None:
+    def __init__(
+        self, layout: WeightLayout | str | None = None, *, preset: str = "model_zoos", token_size: int | None = None
+    ) -> None:
         self.layout = layout
         self.preset = preset
+        self.token_size = token_size
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> WeightStatistics:
@@ -128,8 +148,8 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         layout = resolve_layout(self.layout, X.shape[1])
-        if not described_tensors(layout, self.preset):
-            roles = " or ".join(_PRESETS[self.preset].roles)
+        if not self._described(layout):
+            roles = " or ".join(_PRESETS[self.preset].roles) if self.preset in _PRESETS else "weight"
             raise ValueError(f"{layout!r} has no tensor that is a {roles}, so preset {self.preset!r} gives no feature")
         self.layout_ = layout
         return self
@@ -145,11 +165,31 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_states, n_features_out), of the dtype of X
+
+        Raises
+        ------
+        ValueError
+            If a weight is NaN or infinite, or a statistic is larger than the dtype of X holds.
         """
         check_is_fitted(self)
         # NaN and infinity show in the means, so that X need not be read twice.
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=False)
-        return layer_statistics(X, self.layout_, self.preset)
+        if self.preset in _PRESETS:
+            return layer_statistics(X, self.layout_, self.preset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = padded_statistics(X, self.layout_, self.token_size)
+            finite = np.isfinite(result).all()
+            if not finite:
+                assert_all_finite(X, estimator_name="WeightStatistics", input_name="X")
+        if not finite:
+            refuse_overflow(result.reshape(len(X), -1, 2 + len(PERCENTILES)), self._described(self.layout_), X.dtype, 0)
+        return result
+
+    def _described(self, layout: WeightLayout) -> list[str]:
+        """Names of what yields features: tensors, or whole layers."""
+        if self.preset in _PRESETS:
+            return [tensor.name for tensor in described_tensors(layout, self.preset)]
+        return [layer.name for layer in token_layers(layout)]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the statistics.
@@ -162,13 +202,14 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
-            Tensor and statistic, such as ``"module_list.0.weight_p25"``.
+            Tensor and statistic, such as ``"module_list.0.weight_p25"``; with ``"sane"`` layer and statistic.
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        statistics = ["mean", "var", *(f"p{percentile}" for percentile in _PRESETS[self.preset].percentiles)]
-        tensors = described_tensors(self.layout_, self.preset)
-        return np.asarray([f"{tensor.name}_{name}" for tensor in tensors for name in statistics], dtype=object)
+        percentiles = _PRESETS[self.preset].percentiles if self.preset in _PRESETS else PERCENTILES
+        statistics = ["mean", "var", *(f"p{percentile}" for percentile in percentiles)]
+        owners = self._described(self.layout_)
+        return np.asarray([f"{owner}_{name}" for owner in owners for name in statistics], dtype=object)
 
     @property
     def _n_features_out(self) -> int:
@@ -207,7 +248,7 @@ def layer_statistics(
     Raises
     ------
     ValueError
-        If a weight is NaN or infinite.
+        If a weight is NaN or infinite, or a statistic is larger than the dtype of the result holds.
     """
     percentiles = _PRESETS[preset].percentiles
     tensors = described_tensors(layout, preset)
@@ -236,15 +277,29 @@ def layer_statistics(
             for i in small:
                 _describe_few(few[: tensors[i].size], places[i], out=table[i])
                 few = few[tensors[i].size :]
-        if not np.isfinite(table[:, 0]).all():
-            assert_all_finite(chunk, estimator_name="WeightStatistics", input_name="X")
+        beyond = np.flatnonzero(~np.isfinite(table).all(axis=(0, 1)))
+        if beyond.size:
+            states, found = chunk[beyond], table[:, :, beyond]
+            with np.errstate(over="ignore", invalid="ignore"):
+                assert_all_finite(states, estimator_name="WeightStatistics", input_name="X")
+                scaled = huge_statistics(states, tensors, percentiles).astype(dtype)
+            table[:, :, beyond] = np.where(np.isfinite(found), found, scaled)
+            refuse_overflow(table.transpose(2, 0, 1), [tensor.name for tensor in tensors], dtype, start)
         result[start : start + len(chunk)] = table.transpose(2, 0, 1)
 
     # Sorting lets other threads run. What a chunk is does not depend on their number, so neither does the result.
     starts = range(0, len(X), _CHUNK_STATES)
-    with ThreadPoolExecutor(max(1, min(len(starts), effective_n_jobs(-1)))) as threads:
+    with ThreadPoolExecutor(max(1, min(len(starts), _n_threads()))) as threads:
         list(threads.map(describe, starts))
     return result.reshape(len(X), -1)
+
+
+def _n_threads() -> int:
+    """As many threads as cores that are this thread's to use."""
+    backend, _ = get_active_backend()
+    # Worker processes that share cores are told how many by joblib, in OMP_NUM_THREADS. Threads and daemons are not.
+    is_main = threading.current_thread() is threading.main_thread() and not multiprocessing.current_process().daemon
+    return int(_openmp_effective_n_threads()) if is_main or not backend.nesting_level else 1
 
 
 class _Places(NamedTuple):

@@ -6,31 +6,62 @@ import pickle
 import subprocess
 import sys
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier, is_regressor
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import zoobench.estimators
+from zoobench.estimators import LinearProbeRegressor
 
 #: A setting apart from the default one for every estimator: what is left out here fails below.
 OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    "HyperRepresentation": {"compression": "token", "contrastive_weight": 0.0, "layer_norm_loss": False},
+    "HyperparameterEncoder": {"encoding": "onehot", "target": "lr"},
+    "LatentKDE": {"method": "joint", "bandwidth": 0.1, "top": 0.5},
+    "LayerScaler": {"per": "tensor"},
     "LinearProbeClassifier": {"solver": "adam", "lr": 0.05},
     "LinearProbeRegressor": {"alphas": [1.0, 0.1], "penalize_intercept": True},
-    "WeightStatistics": {"preset": "hyper_representations"},
+    "NeuronPermutation": {"random_state": 1},
+    "PermutationAligner": {"n_init": 1, "max_iter": 2, "tol": 0.0},
+    "PropertyClassifier": {"n_iter_no_change": None, "weight_decay": 0.0},
+    "PropertyRegressor": {"n_iter_no_change": None, "weight_decay": 0.0},
+    "SpectralFeatures": {"tail": "ks"},
+    "WeightAutoencoder": {"hidden_layer_sizes": (), "n_iter_no_change": None, "schedule": "cosine"},
+    "WeightKDE": {"method": "joint", "bandwidth": 0.1, "top": 0.5},
+    "WeightPCA": {"per_layer": True, "n_components": 3},
+    "WeightStatistics": {"preset": "sane", "token_size": 7},
+}
+
+#: What is trained step by step, with as few epochs (and as small a network) as let it pass: the rest is as it comes.
+SHORT: dict[str, dict[str, Any]] = {
+    "HyperRepresentation": {"latent_dim": 4, "d_model": 8, "n_blocks": 1, "d_ff": 8, "max_epochs": 2},
+    "PropertyClassifier": {"hidden_layer_sizes": (16,), "dropout": 0.0, "lr": 0.03, "batch_size": 32, "max_epochs": 12},
+    "PropertyRegressor": {"hidden_layer_sizes": (16,), "dropout": 0.0, "lr": 0.03, "batch_size": 32, "max_epochs": 12},
+    "WeightAutoencoder": {"latent_dim": 4, "hidden_layer_sizes": (8,), "max_epochs": 2},
 }
 
 
 def estimators() -> list[BaseEstimator]:
     """Every public estimator, as it comes and with other settings."""
-    classes = [getattr(zoobench.estimators, name) for name in zoobench.estimators.__all__]
-    return [cls(**settings) for cls in classes for settings in ({}, OTHER_SETTINGS[cls.__name__])]
+    public = [getattr(zoobench.estimators, name) for name in zoobench.estimators.__all__]
+    classes = [cls for cls in public if isinstance(cls, type) and issubclass(cls, BaseEstimator)]
+    return [
+        cls(**{**SHORT.get(cls.__name__, {}), **settings})
+        for cls in classes
+        for settings in ({}, OTHER_SETTINGS[cls.__name__])
+    ]
 
 
 ESTIMATORS = estimators()
@@ -53,7 +84,7 @@ def data_for(estimator: BaseEstimator, dtype: type[np.floating] = np.float32) ->
 
 def outputs(estimator: BaseEstimator, X: Any) -> list[np.ndarray]:
     """Everything that a fitted estimator says about X."""
-    methods = ("transform", "predict", "predict_proba", "decision_function")
+    methods = ("transform", "predict", "predict_proba", "decision_function", "score_samples")
     found = [getattr(estimator, method)(X) for method in methods if hasattr(estimator, method)]
     assert found
     return found
@@ -143,10 +174,65 @@ def test_global_random_state_stays_untouched(estimator: BaseEstimator) -> None:
     assert torch.equal(torch_before, torch.random.get_rng_state())
 
 
+def validated(estimator: BaseEstimator) -> set[str]:
+    """Which data besides X and y its fit takes, to choose a penalty or when to stop."""
+    return set(signature(estimator.fit).parameters) & {"groups", "X_val", "y_val"}
+
+
+def scored(estimator: BaseEstimator) -> Pipeline:
+    """A pipeline that has a score: what only transforms is followed by a probe."""
+    steps = [("it", clone(estimator))]
+    return Pipeline(steps if hasattr(estimator, "score") else [*steps, ("probe", LinearProbeRegressor())])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[1::2], ids=name_of)
+def test_grid_search_and_cross_validation_by_groups(estimator: BaseEstimator) -> None:
+    """It is tuned by a grid search in a pipeline, and judged by folds that keep the states of a model together."""
+    X, y = data_for(estimator)
+    groups = np.repeat(np.arange(10), 4)
+    name, value = next(iter(OTHER_SETTINGS[type(estimator).__name__].items()))
+    search = GridSearchCV(scored(estimator), {f"it__{name}": [value]}, cv=GroupKFold(2), error_score="raise")
+    search.fit(X, y, groups=groups)
+    result = cross_validate(scored(estimator), X, y, groups=groups, cv=GroupKFold(2), error_score="raise")
+    np.testing.assert_array_equal([search.cv_results_[f"split{i}_test_score"][0] for i in (0, 1)], result["test_score"])
+
+
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS[::2] if "groups" in validated(e)], ids=name_of)
+def test_groups_reach_the_fit(estimator: BaseEstimator) -> None:
+    """With metadata routing, the groups that make the folds also say what `fit` may hold out."""
+    X, y = data_for(estimator)
+    groups = np.repeat(np.arange(10), 4)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = clone(estimator).set_fit_request(groups=True)
+        folds = GroupKFold(2)
+        result = cross_validate(model, X, y, params={"groups": groups}, cv=folds, return_estimator=True)
+    (train, _), _ = folds.split(X, y, groups)
+    assert_same(
+        outputs(result["estimator"][0], X), outputs(clone(estimator).fit(X[train], y[train], groups=groups[train]), X)
+    )
+
+
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS[::2] if "X_val" in validated(e)], ids=name_of)
+def test_a_pipeline_routes_validation_data(estimator: BaseEstimator) -> None:
+    """In a pipeline, validation data passes the transformers before it and arrives where it is asked for."""
+    X, y = data_for(estimator)
+    data = {"X_val": X[30:], "y_val": y[30:]}
+    data = {name: value for name, value in data.items() if name in validated(estimator)}
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = clone(estimator).set_fit_request(**dict.fromkeys(data, True))
+        pipeline = Pipeline([("scale", StandardScaler()), ("it", model)], transform_input=["X_val"])
+        pipeline.fit(X[:30], y[:30], **data)
+    scale = StandardScaler().fit(X[:30])
+    expected = clone(estimator).fit(scale.transform(X[:30]), y[:30], **{**data, "X_val": scale.transform(X[30:])})
+    assert_same(outputs(pipeline[-1], X), outputs(expected, X))
+
+
 def test_linear_work_needs_no_torch() -> None:
     """Statistics and both probes as they come never load torch."""
     code = (
-        "import sys, numpy as np; from zoobench.estimators import *; X = np.random.default_rng(0).normal(size=(20, 9));"
+        "import sys, numpy as np\n"
+        "from zoobench.estimators import LinearProbeClassifier, LinearProbeRegressor, WeightStatistics\n"
+        "X = np.random.default_rng(0).normal(size=(20, 9));"
         "y = X[:, 0]; LinearProbeRegressor().fit(WeightStatistics().fit_transform(X), y);"
         "LinearProbeClassifier().fit(X, y > 0); assert 'torch' not in sys.modules, 'torch was loaded'"
     )

@@ -12,6 +12,7 @@ from sklearn.utils import Bunch
 from zoobench.estimators.adam import AdamSettings, train_linear_layers
 from zoobench.estimators.classifier import codes_of
 from zoobench.estimators.held_out import PAPER_ALPHAS
+from zoobench.estimators.hyperparameters import HyperparameterEncoder
 from zoobench.estimators.ridge import RidgePath, blocked_product, first_best, r2_scores
 from zoobench.estimators.statistics import layer_statistics
 from zoobench.properties import CATEGORICAL, HYPERPARAMETERS, PAPER_PROPERTIES
@@ -179,14 +180,15 @@ def _score_hyperparameters(
         )
     scores: Scores = {}
     for name in properties:
-        inputs = table[[column for column in varying if column != name]]
-        if inputs.empty:  # the target is the only hyper-parameter that varies
+        if varying == [name]:  # nothing varies but the target
             scores[name] = dict.fromkeys(SPLITS, float("nan"))
             continue
         parts = _rows_of_parts(table[name].notna().to_numpy(), split, f"no state with a known {name}")
         classify = name in CATEGORICAL
         boosting = HistGradientBoostingClassifier if classify else HistGradientBoostingRegressor
         y = table[name].to_numpy().astype(str if classify else np.float64)
+        # What does not vary tells nothing, and need not be known.
+        inputs = HyperparameterEncoder(target=name).set_output(transform="pandas").fit_transform(table[varying])
         # Early stopping would hold out rows, and so put states of one model on both sides.
         model = boosting(categorical_features="from_dtype", early_stopping=False, random_state=random_state)
         # On so few rows, threads wait for each other longer than they work.

@@ -19,8 +19,8 @@ DEV := $(VENV)/.installed-dev
 .DELETE_ON_ERROR:
 .PHONY: leaderboard test lint format benchmark clean help
 
-leaderboard: $(CORE)  ## Run the benchmark on the bundled zoos and print its table
-	$(BIN)/zoobench run
+leaderboard: $(CORE)  ## Run the benchmark on the bundled zoos, print its table and write its page
+	$(BIN)/zoobench run --n-jobs -1
 
 test: $(TEST)  ## Run the whole test suite, doctests included
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal --doctest-modules tests zoobench
@@ -39,7 +39,7 @@ benchmark: $(TEST)  ## Time what must be fast against its baselines
 
 clean:  ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
-	rm -rf docs/_build docs/generated docs/auto_examples
+	rm -rf docs/_build docs/generated docs/auto_examples zoobench_results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## Show this list

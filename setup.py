@@ -20,7 +20,8 @@ setup(
     package_dir={"zoobench": "zoobench", **{f"zoobench.{folder}": folder for folder in FOLDERS}},
     package_data={
         "zoobench": ["py.typed"],
+        "zoobench.benchmark": ["templates/*"],
         "zoobench.generators": ["native/*.cpp", "native/*.hpp"],
-        "zoobench.datasets_registry": ["**/*.toml", "bundled/**", "results/*.json"],
+        "zoobench.datasets_registry": ["**/*.toml", "bundled/**", "results/**"],
     },
 )

@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     without = set() if config.getoption("--network") else {"network"}
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "").split()[:1] or ["c++", "g++", "clang++"])):
         without.add("compiler")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        without.add("browser")
     kept = [item for item in items if not any(item.get_closest_marker(name) for name in without)]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

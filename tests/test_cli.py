@@ -58,24 +58,39 @@ def test_convert_then_table(capsys: pytest.CaptureFixture[str], data_dir: Path, 
     assert f"**{reference['statistics']['test_acc']['test']:.3f}**" in out
 
 
-@pytest.mark.slow
-def test_main_job_prints_a_table_and_keeps_results(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """`zoobench run` on one zoo: every property, each part of the split, the reference row, and JSON on request."""
-    code, out, _ = run(capsys, "run", "digits_cnn_s_hyp_rand", "--out", tmp_path)
+def test_main_job_prints_a_table_and_keeps_records(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`zoobench run`: the ranking, scores with intervals, a record each, and the page, of which it says the place."""
+    argv = ["run", "--tasks", "digits_cnn_s_seed/ggap", "--methods", "dummy", "statistics_ridge", "--out", tmp_path]
+    code, out, _ = run(capsys, *argv)
     assert code == 0
-    for text in (
-        "test accuracy",
-        "generalisation gap",
-        "activation",
-        "hyper-parameters only",
-        "CC-BY-4.0",
-        "train",
-        "val",
-    ):
+    assert out.index("statistics_ridge") < out.index("dummy")
+    for text in ("mean rank", "win rate", "digits_cnn_s_seed, cv-5x1", "ggap (R²)", " ±", str(tmp_path / "index.html")):
         assert text in out
-    result = json.loads((tmp_path / "digits_cnn_s_hyp_rand.json").read_text())
-    assert {row["features"] for row in result["rows"]} == {"weights", "statistics", "hyperparameters"}
-    assert len({row["property"] for row in result["rows"]}) == 9
+    record = json.loads((tmp_path / "digits_cnn_s_seed/ggap/cv-5x1/statistics_ridge.json").read_text())
+    assert len(record["scores"]["r2"]) == 5
+    assert run(capsys, *argv)[1] == out
+    (tmp_path / "index.html").rename(tmp_path / "before.html")
+    assert run(capsys, "report", tmp_path)[0] == 0
+    assert (tmp_path / "index.html").read_text() == (tmp_path / "before.html").read_text()
+
+
+def test_ones_own_method_joins_by_one_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A class of a file stands in table and page; one that fails is named there and on stderr: exit code 1."""
+    (tmp_path / "own.py").write_text(
+        "from sklearn.linear_model import Ridge\n\nclass Own(Ridge):\n    pass\n\n"
+        "class Broken(Ridge):\n    def predict(self, X):\n        raise RuntimeError('no such layer')\n"
+    )
+    argv = ["run", "--tasks", "digits_cnn_s_seed/ggap", "--methods", "dummy", "--method", f"{tmp_path}/own.py:Own"]
+    code, out, _ = run(capsys, *argv, "--out", tmp_path / "store")
+    assert code == 0
+    assert "Own" in out
+    code, out, err = run(capsys, *argv, "--method", f"{tmp_path}/own.py:Broken", "--out", tmp_path / "store")
+    assert code == 1
+    assert "Broken failed on digits_cnn_s_seed/ggap/cv-5x1: RuntimeError: no such layer" in out
+    assert "1 of 3 results failed; the first is Broken on digits_cnn_s_seed/ggap/cv-5x1: RuntimeError" in err
+    page = (tmp_path / "store/index.html").read_text()
+    assert "Own" in page
+    assert "no such layer" in page
 
 
 @pytest.mark.parametrize(
@@ -88,7 +103,11 @@ def test_main_job_prints_a_table_and_keeps_results(capsys: pytest.CaptureFixture
         (["table", "digits_cnn_s", "--epochs", "4"], 2, "no epoch 4; it has epochs 5, 25, 50"),
         (["table", "digits_cnn_s", "--epochs", "x"], 2, "neither 'last' nor numbers"),
         (["table", "digits_cnn_s", "--features", "hyperparameters"], 2, "hyper-parameters"),
-        (["run", "nothing"], 2, "unknown zoo"),
+        (["run", "--tasks", "nothing/test_acc"], 2, "unknown zoo"),
+        (["run", "--tasks", "digits_cnn_s/test_ac"], 2, "did you mean 'test_acc'?"),
+        (["run", "--methods", "statistics_rigde"], 2, "did you mean 'statistics_ridge'?"),
+        (["run", "--protocol", "vc"], 2, "unknown protocol 'vc'; there are cv"),
+        (["report", "nowhere"], 1, "there is no folder nowhere with records"),
         (["generate", "nothing"], 2, "nothing"),
         (["generate", "digits_cnn_s_seed", "--device", "tpu", "--out", "x"], 2, "device 'tpu'"),
         (["check", "."], 1, "zoo.json"),
@@ -129,6 +148,34 @@ def test_generate_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "generate", "digits_cnn_s_seed", "--dry-run")
     assert code == 0
     assert out.startswith("200 models of 50 epochs, 600 states to keep\n1,100,000 steps in all, ")
+
+
+def test_generate_explains_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names every option with its default, and what may be in the folder."""
+    code, out, _ = run(capsys, "generate", "--help")
+    assert code == 0
+    said = " ".join(out.split())
+    for text in (
+        "RECIPE a recipe's name, or the path of a TOML file",
+        "--out FOLDER folder for the zoo: new, empty, or what an interrupted run left",
+        "(default: the recipe's name, or that of its file, in this folder)",
+        "(default: auto: cuda, if any)",
+        "-1: as many as there are cores",
+        "--start-afresh train again what an earlier run has finished",
+        "--dry-run train nothing; say what it would cost",
+    ):
+        assert text in said
+
+
+def test_generate_names_models_that_diverged(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """On stderr; the zoo is written all the same."""
+    recipe = tmp_path / "wild.toml"
+    grid = 'optimizer = ["sgd"]\nactivation = ["relu"]\ninit = ["normal"]\nlr = [1e6]\n'
+    recipe.write_text(f"seeds = [1, 2]\nn_epochs = 1\nbatch_size = 500\n[grid]\n{grid}")
+    code, out, err = run(capsys, "generate", recipe, "--out", tmp_path / "zoo")
+    assert code == 0
+    assert "2 states of 2 models" in out
+    assert "zoobench: 2 of 2 models of wild diverged: 'seed=1', 'seed=2'; their states are stored" in err
 
 
 def test_generate_trains_a_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import joblib
 import pytest
 
+from zoobench.benchmark.runner import run_benchmark
 from zoobench.generators.parallel import resolve_jobs
 from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe
@@ -87,10 +88,25 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_trains_what_one_process_trains(serial: Zoo, tmp_path: Path) -> None:
-    """All of a cluster takes part, without being counted, and without its backend being registered by the user."""
+    """All of a cluster takes part, without being counted, and without its backend being registered by the user.
+
+    So it is with a benchmark: its records are those of one process.
+    """
     with joblib.parallel_config(backend="ray"):
         assert resolve_jobs(None) == -1
         assert_same_zoo(make_zoo(TINY, out=tmp_path / "zoo"), serial)
+        # While there is a cluster: a benchmark on it, with a method that only this machine has the code of.
+        there = run_benchmark(["digits_cnn_s_seed/test_acc"], methods=methods(tmp_path), out=tmp_path / "there")
+    here = run_benchmark(["digits_cnn_s_seed/test_acc"], methods=methods(tmp_path), out=tmp_path / "here")
+    assert [record.result() for record in there] == [record.result() for record in here]
+    assert [record.error for record in here] == [None, None]
+
+
+def methods(folder: Path) -> list[str]:
+    """One of the library and one of a user's file."""
+    path = folder / "own.py"
+    path.write_text("from sklearn.linear_model import Ridge\n\nclass Own(Ridge):\n    pass\n")
+    return ["statistics_ridge", f"{path}:Own"]
 
 
 def test_outside_of_a_cluster_one_process_trains() -> None:

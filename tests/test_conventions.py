@@ -29,7 +29,7 @@ LAYERS = (
     {"datasets_registry", "download", "loading", "readers", "store", "tablefile", "weightfile"},
     {"acquire", "check_sources", "convert", "estimators", "fetch", "generators", "originals", "origins"},
     {"benchmark"},
-    {"cli", "cli_sparsify"},
+    {"cli", "cli_analyze", "cli_benchmark", "cli_sparsify"},
     {"__main__"},
 )
 

@@ -6,23 +6,37 @@ import re
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from zoobench.benchmark.results import RESULTS, benchmarked, load_result, to_frame
-from zoobench.benchmark.tables import describe, render
+from zoobench.benchmark.entries import DEFAULT_METHODS
+from zoobench.benchmark.leaderboard import Leaderboard
+from zoobench.benchmark.records import RECORDS
+from zoobench.benchmark.results import RESULTS, benchmarked, load_result
+from zoobench.benchmark.tables import render
+from zoobench.benchmark.tasks import default_zoos, tasks_of
 from zoobench.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_table_is_the_committed_result() -> None:
-    """Every number of the README's table is one that `zoobench check` computes again."""
-    start, end = "<!-- table: zoobench run --format markdown -->\n", "<!-- end of table -->"
+def test_table_is_that_of_the_committed_records() -> None:
+    """Every number of the README's table is one of the records of which `zoobench check` computes some again."""
+    start, end = "<!-- table: zoobench run --n-jobs -1 --format markdown -->\n", "<!-- end of table -->"
     shown = README.partition(start)[2].partition(end)[0]
-    results = [load_result(RESULTS / f"{name}.json") for name in benchmarked()]
-    expected = "".join(f"\n{describe(result)}\n\n{render(to_frame([result]), 'markdown')}\n" for result in results)
-    assert shown == expected + "\n"
+    board = Leaderboard.from_folder(RECORDS)
+    assert shown.strip() == board.to_markdown().strip()
+    assert set(board.methods) == set(DEFAULT_METHODS)
+    assert board.tasks == sorted(task.id for task in tasks_of(default_zoos()))
+
+
+@pytest.mark.parametrize("name", benchmarked())
+def test_paper_tables_are_the_committed_results(name: str) -> None:
+    """The docs show the paper's benchmark as it is committed."""
+    page = (ROOT / "docs/paper_benchmark.md").read_text(encoding="utf-8")
+    shown = page.partition(f"<!-- paper table: {name} -->\n\n")[2].partition("\n\n")[0]
+    assert shown.strip() == render(pd.DataFrame(load_result(RESULTS / f"{name}.json")["rows"]), "markdown")
 
 
 @pytest.mark.slow

@@ -56,14 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_LEGEND = """\
-How well a probe reads a property of a network off its weights: R2 for numbers, accuracy for names; 1 is perfect.
-Models are split 70/15/15. Linear probes are fitted on train, and the penalty of a regression is chosen on val.
-* is the best test score among probes that see weights. "hyper-parameters only" sees none: it is gradient boosting on
-what the models were trained with, and tells how much of a score the weights are needed for. Where every combination
-of hyper-parameters was trained once, they tell nothing about each other."""
-
-
 class _CheckFailed(Exception):
     """What was checked does not hold."""
 
@@ -194,26 +186,6 @@ def _generate(arguments: argparse.Namespace) -> None:
     print(f"{out}: {zoo!r}")
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from zoobench.benchmark.results import benchmarked, run_paper, save_result
-    from zoobench.benchmark.tables import describe, render
-    from zoobench.datasets_registry.cards import find_card
-
-    names = [find_card(zoo).name for zoo in arguments.zoos] or benchmarked()
-    results = []
-    for name in tqdm(names, desc="benchmark", unit="zoo"):
-        results.append(run_paper(name))
-        if arguments.out:
-            save_result(results[-1], Path(arguments.out))
-    for result in results:
-        print(f"\n{describe(result)}")
-        print(render(_frame(result), arguments.format))
-    if arguments.format == "text":
-        print(f"\n{_LEGEND}")
-
-
 def _table(arguments: argparse.Namespace) -> None:
     from zoobench.benchmark.paper import paper_table
     from zoobench.benchmark.tables import render
@@ -225,7 +197,6 @@ def _table(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from zoobench.benchmark.results import RESULTS, benchmarked, differences, load_result, run_paper
     from zoobench.datasets_registry.cards import read_cards
     from zoobench.store import check_zoo
 
@@ -236,15 +207,18 @@ def _check(arguments: argparse.Namespace) -> None:
         print(f"{path}: every byte of {index['n_states']} states x {index['n_weights']} weights is as it was written")
     if arguments.paths or arguments.sources is not None:
         return
-    said: list[str] = []
-    names = [card.name for card in read_cards().values() if card.bundled]
-    for name in tqdm(names, desc="check", unit="zoo"):
-        check_zoo(read_cards()[name].bundled)  # type: ignore[arg-type]
-        if name in benchmarked():
-            said += differences(run_paper(name), load_result(RESULTS / f"{name}.json"))
+    from zoobench.benchmark.committed import check_committed, update_committed
+
+    bundled = [card for card in read_cards().values() if card.bundled]
+    for card in bundled:
+        check_zoo(card.bundled)  # type: ignore[arg-type]
+    if arguments.update:
+        update_committed(n_jobs=-1)
+    with tqdm(desc="check", bar_format="{desc}: {postfix}{elapsed}") as bar:
+        said = check_committed(lambda what: bar.set_postfix_str(f"{what}, "))
     if said:
         raise _CheckFailed("; ".join(said))
-    print(f"{len(names)} bundled zoos are whole, and their benchmark gives the committed results")
+    print(f"{len(bundled)} bundled zoos are whole, and their benchmark gives the committed results")
 
 
 def _check_sources(names: Sequence[str]) -> None:
@@ -271,12 +245,6 @@ def _zoo(name: str, **selection: Any) -> Any:
     return load_zoo(name, **selection) if by_path else fetch_zoo(name, **selection)
 
 
-def _frame(result: dict[str, Any]) -> Any:
-    from zoobench.benchmark.results import to_frame
-
-    return to_frame([result])
-
-
 # -- how it is called --------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +259,8 @@ def _epochs(text: str) -> str | list[int]:
 
 def _parser() -> argparse.ArgumentParser:
     from zoobench import __version__
+    from zoobench.cli_analyze import add_analyze
+    from zoobench.cli_benchmark import add_benchmark
     from zoobench.cli_sparsify import add_sparsify
 
     parser = argparse.ArgumentParser(
@@ -332,18 +302,29 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("generate", _generate, "train a zoo from a recipe")
     sub.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or the path of a TOML file")
-    sub.add_argument("--out", help="folder to write (default: the recipe's name, in this folder)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    sub.add_argument("--n-jobs", type=int, help="chunks of models trained at the same time (default: 1)")
+    sub.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder for the zoo: new, empty, or what an interrupted run left, which then goes on (default: the "
+        "recipe's name, or that of its file, in this folder)",
+    )
+    sub.add_argument("--device", default="auto", help="cpu, cuda, or cuda:<number> (default: auto: cuda, if any)")
+    sub.add_argument(
+        "--n-jobs",
+        type=int,
+        help="chunks of models trained at the same time; -1: as many as there are cores. No more than fit into the "
+        "memory (default: 1)",
+    )
     sub.add_argument("--start-afresh", action="store_true", help="train again what an earlier run has finished")
-    sub.add_argument("--dry-run", action="store_true", help="say what it would cost: models, steps, bytes and time")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="train nothing; say what it would cost: models, steps, bytes and time"
+    )
 
     add_sparsify(command, _zoo)
 
-    sub = command("run", _run, "run the paper's benchmark on zoos of the registry and print its table")
-    sub.add_argument("zoos", metavar="ZOO", nargs="*", help="names of zoos (default: the bundled ones, twins apart)")
-    sub.add_argument("--out", help="folder for the results as JSON, one file a zoo")
-    sub.add_argument("--format", **styles)  # type: ignore[arg-type]
+    add_benchmark(command)
+
+    add_analyze(command, _zoo)
 
     sub = command("table", _table, "the paper's table of any zoo")
     sub.add_argument("zoo", metavar="ZOO", help="a zoo's name, or a path")
@@ -365,4 +346,5 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         help="ask the hosts of these zoos (default: all) for what the registry says, and read a model of each",
     )
+    sub.add_argument("--update", action="store_true", help="compute the committed results anew, and keep them")
     return parser

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from zoobench.benchmark.paper import paper_table
 from zoobench.datasets_registry.cards import ROOT, find_card, read_cards
@@ -116,10 +113,3 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
             if not math.isclose(new, old, rel_tol=0, abs_tol=tolerance):
                 said.append(f"{zoo}: {key[1]} from {key[0]}, {part}: {new:.6f}, but {old:.6f} is committed")
     return said
-
-
-def to_frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of several results as one DataFrame, with a column ``zoo`` in front."""
-    frames = [pd.DataFrame(result["rows"]).assign(zoo=result["zoo"]) for result in results]
-    table = pd.concat(frames, ignore_index=True)
-    return table[["zoo", *(c for c in table.columns if c != "zoo")]]

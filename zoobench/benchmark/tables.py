@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-FORMATS = ("text", "markdown", "latex", "csv")
-
 _FEATURES = {"weights": "raw weights", "statistics": "layer statistics", "hyperparameters": "hyper-parameters only"}
 
 _PROPERTIES = {
@@ -52,14 +50,6 @@ def render(table: pd.DataFrame, style: str = "text") -> str:
                 )
             )
     return {"text": _text, "markdown": _markdown, "latex": _latex}[style](head, body)
-
-
-def describe(result: dict[str, Any]) -> str:
-    """One line above a result's table: what was predicted, from what."""
-    return (
-        f"{result['zoo']}: {result['n_states']} states of {result['n_models']} models "
-        f"(data licence: {result['licence']})"
-    )
 
 
 def _number(score: float) -> str:

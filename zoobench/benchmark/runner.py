@@ -1,0 +1,272 @@
+"""Running methods on tasks: in parallel, once each, and so that a killed run keeps what it has."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier, is_regressor
+
+from zoobench.benchmark import metrics
+from zoobench.benchmark.entries import DEFAULT_METHODS, Entry, find_entries
+from zoobench.benchmark.evaluation import Data, Outcome, evaluate, in_one_line, load, unfitted
+from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, n_folds, seed_of, transferred_from
+from zoobench.benchmark.records import Record, load_record, path_of, save_record
+from zoobench.benchmark.tasks import Task, default_zoos, tasks_of
+from zoobench.datasets_registry.cards import find_card
+from zoobench.errors import ZooFormatError
+from zoobench.fetch import stored_at
+from zoobench.generators.parallel import resolve_jobs, unordered
+from zoobench.store import read_index
+
+#: Where records go unless told otherwise.
+DEFAULT_STORE = "zoobench_results"
+
+#: Libraries whose version may move a result.
+_LIBRARIES = ("zoobench", "numpy", "scipy", "scikit-learn", "torch", "pandas")
+
+
+def run_benchmark(
+    tasks: Sequence[Task | str] | None = None,
+    *,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    protocol: str = DEFAULT_PROTOCOL,
+    out: str | os.PathLike[str] = DEFAULT_STORE,
+    n_jobs: int | None = None,
+    again: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Record]:
+    """Run methods on tasks and keep a record of each.
+
+    What a store has a record of is not run again, as long as the library, the method, its settings and the zoo are the
+    same. A method that fails gets a record that says why, and is tried again the next time. A method for numbers is not
+    asked for names. Results do not depend on ``n_jobs``, on the order of work, or on
+    which other methods and tasks are run: every seed comes from the names of zoo, protocol and fold.
+
+    Parameters
+    ----------
+    tasks : sequence of Task or str, optional
+        Tasks, such as ``"digits_cnn_s_seed/test_acc"``, or names of zoos, which stand for all of their tasks. By
+        default all tasks of the bundled zoos.
+    methods : sequence of str, default=DEFAULT_METHODS
+        Names, or a user's own as ``file.py:MyEstimator``; see :func:`~zoobench.benchmark.entries.find_entry`.
+    protocol : str, default="cv-5x1"
+        Of tasks that do not name one; see :mod:`zoobench.benchmark.protocols`.
+    out : path, default="zoobench_results"
+        The store.
+    n_jobs : int, optional
+        Folds that are computed at the same time, each on one thread; -1 for one a core. A surrounding
+        ``joblib.parallel_config`` spreads them over a cluster.
+    again : bool, default=False
+        Run also what there are records of.
+    progress : callable, optional
+        Is told how many folds are done, how many there are, and what was done last.
+
+    Returns
+    -------
+    list of Record
+        One a task and method that can be asked, in that order.
+
+    Raises
+    ------
+    ValueError
+        For unknown tasks, methods or protocols.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from zoobench.benchmark.runner import run_benchmark
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (record,) = run_benchmark(["digits_cnn_s_seed/test_acc"], methods=["statistics_ridge"], out=folder)
+    >>> bool(record.score > 0.9)
+    True
+    """
+    chosen, entries, store = resolve_tasks(tasks, protocol), find_entries(methods), Path(out)
+    store.mkdir(parents=True, exist_ok=True)
+    known = {} if again else dict(_finished(chosen, entries, store))
+    pairs = [(task, entry) for task in chosen for entry in entries if _applies(entry, task)]
+    calls = _calls([(task, entry) for task, entry in pairs if (task.id, entry.name) not in known])
+    total = sum(len(call[3]) * len(call[4]) for call in calls)
+    wanted = {(task.zoo, task.protocol): {} for task in chosen}  # type: dict[tuple[str, str], dict[str, Task]]
+    for task in chosen:
+        wanted[task.zoo, task.protocol][task.property] = task
+    by_name = {entry.name: entry for entry in entries}
+    parts: dict[tuple[str, str], list[Outcome]] = {}
+    done = 0
+    for call, outcomes in unordered(_evaluated, calls, resolve_jobs(n_jobs)):
+        zoo, rule = call[:2]
+        for outcome in outcomes:
+            task = wanted[zoo, rule][outcome.property]
+            found = parts.setdefault((task.id, outcome.method), [])
+            found.append(outcome)
+            if len(found) == n_folds(rule):
+                record = _record(task, by_name[outcome.method], sorted(found, key=lambda o: o.fold))
+                save_record(record, store)
+                known[task.id, outcome.method] = record
+                del parts[task.id, outcome.method]
+        done += len(outcomes)
+        if progress:
+            progress(done, total, f"{zoo}, fold {call[2] + 1} of {n_folds(rule)}")
+    return [known[task.id, entry.name] for task, entry in pairs]
+
+
+def _applies(entry: Entry, task: Task) -> bool:
+    """Whether a method can be asked: not one for numbers about names, nor the other way round."""
+    try:
+        estimator = unfitted(task.zoo, task.protocol, 0, entry, task.property)
+        other = is_regressor(estimator) if task.kind == "classification" else is_classifier(estimator)
+    except Exception:  # its record will say why
+        return True
+    return not other
+
+
+def resolve_tasks(tasks: Sequence[Task | str] | None, protocol: str) -> list[Task]:
+    """Tasks from what a user writes: tasks, texts, names of zoos, or None for the bundled zoos; each once."""
+    if tasks is None:
+        return tasks_of(default_zoos(), protocol=protocol)
+    found: list[Task] = []
+    for task in tasks:
+        if isinstance(task, Task):
+            found.append(task)
+        elif "/" in task:
+            found.append(Task.parse(task, protocol=protocol))
+        else:
+            found += tasks_of([task], protocol=protocol)
+    return list(dict.fromkeys(found))
+
+
+def _finished(tasks: list[Task], entries: list[Entry], store: Path) -> Iterator[tuple[tuple[str, str], Record]]:
+    """Records that still hold; one that cannot be read is as good as none, and is written anew."""
+    for task in tasks:
+        for entry in entries:
+            path = path_of(store, task.id, entry.name)
+            try:
+                record = load_record(path) if path.exists() else None
+            except ZooFormatError:
+                continue
+            if record and _holds(record, task, entry):
+                yield (task.id, entry.name), record
+
+
+def _holds(record: Record, task: Task, entry: Entry) -> bool:
+    """Whether a record is what a new run would give, as far as can be told. A failure is tried again."""
+    if record.error or (record.task, record.method, record.source) != (task.id, entry.name, "ours"):
+        return False
+    try:
+        settings = in_one_line(unfitted(task.zoo, task.protocol, 0, entry, task.property))
+    except Exception:
+        return False
+    return (record.digest, record.settings, record.data_sha256, record.versions.get("zoobench")) == (
+        entry.digest,
+        settings,
+        _data_digest(task),
+        version("zoobench"),
+    ) and len(record.scores[record.metric]) == n_folds(task.protocol)
+
+
+def _calls(pairs: list[tuple[Task, Entry]]) -> list[tuple[Any, ...]]:
+    """Arguments of :func:`evaluate`: one call a fold and kind of features, with all that can share them."""
+    together: dict[tuple[str, str, str], dict[Entry, list[str]]] = {}
+    for task, entry in pairs:
+        # What methods of this library have in common is told by the first word of their names.
+        family = entry.name.rpartition("_")[0] or entry.name
+        together.setdefault((task.zoo, task.protocol, family), {}).setdefault(entry, []).append(task.property)
+    calls = []
+    for (zoo, protocol, _), group in together.items():
+        by_properties: dict[tuple[str, ...], list[Entry]] = {}
+        for entry, names in group.items():
+            by_properties.setdefault(tuple(names), []).append(entry)
+        calls += [
+            (zoo, protocol, fold, tuple(entries), names)
+            for names, entries in by_properties.items()
+            for fold in range(n_folds(protocol))
+        ]
+    return calls
+
+
+def _evaluated(*call: Any) -> tuple[tuple[Any, ...], list[Outcome]]:
+    return call, evaluate(*call)
+
+
+def _record(task: Task, entry: Entry, outcomes: list[Outcome]) -> Record:
+    about: dict[str, Any] = {
+        "task": task.id,
+        "method": entry.name,
+        "metric": task.metric,
+        "fit_seconds": [round(outcome.fit_seconds, 4) for outcome in outcomes],
+        "predict_seconds": [round(outcome.predict_seconds, 4) for outcome in outcomes],
+        "peak_memory": max((o.peak_memory for o in outcomes if o.peak_memory), default=None),
+        "inputs": entry.inputs,
+        "settings": outcomes[0].settings,
+        "method_source": entry.source,
+        "licence": entry.licence,
+        "digest": entry.digest,
+        "versions": {name: version(name) for name in _LIBRARIES},
+        "environment": environment(),
+        "command": f"zoobench run --tasks {task.id} --methods {shlex.quote(entry.text)}",
+    }
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        places = "" if len(failed) == len(outcomes) else f" (in {len(failed)} of {len(outcomes)} folds)"
+        return Record(**about, error=f"{failed[0].error}{places}")
+    data = load(task.zoo, task.protocol)
+    about |= {**_sizes(data, outcomes), "data_sha256": _data_digest(task)}
+    truth = data.judge.properties[task.property].to_numpy()
+    groups = np.asarray(data.judge.groups)
+    kind = str if task.kind == "classification" else np.float64
+    folds = [(np.asarray(truth[o.rows]).astype(kind), np.asarray(o.predicted), groups[o.rows]) for o in outcomes]
+    found = [metrics.scores(task.metrics, true, predicted) for true, predicted, _ in folds]
+    interval = metrics.bootstrap_interval(task.metric, folds, random_state=seed_of(task.id, "interval"))
+    return Record(
+        **about,
+        scores={metric: [scores[metric] for scores in found] for metric in task.metrics},
+        interval=list(interval) if interval else None,
+    )
+
+
+def _sizes(data: Data, outcomes: list[Outcome]) -> dict[str, int]:
+    rows = np.unique(np.concatenate([outcome.rows for outcome in outcomes]))
+    train = [len(np.unique(data.fit.groups[data.folds[outcome.fold].train])) for outcome in outcomes]
+    test = [len(np.unique(data.judge.groups[outcome.rows])) for outcome in outcomes]
+    models = len(np.unique(data.judge.groups[rows]))
+    return {"n_states": len(rows), "n_models": models, "n_train": min(train), "n_test": min(test)}
+
+
+def _data_digest(task: Task) -> str:
+    """Checksums of the weights and properties that a task looks at."""
+    load(task.zoo, task.protocol)  # so that they are there
+    names = [task.zoo, transferred_from(task.protocol)]
+    return " ".join(_zoo_digest(name) for name in names if name)
+
+
+@cache
+def _zoo_digest(zoo: str) -> str:
+    files = read_index(stored_at(find_card(zoo)))["files"]
+    return f"{files['weights']['sha256']} {files['properties']['sha256']}"
+
+
+def environment() -> dict[str, Any]:
+    """The machine that something runs on, as far as it may matter for its times."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

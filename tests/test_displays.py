@@ -36,6 +36,7 @@ TASK = "zoo_0/test_acc/cv-5x1"
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
+    plt.close("all")  # what other tests of this process left open
     yield
     plt.close("all")
 

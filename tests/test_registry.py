@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -412,5 +411,7 @@ def test_every_field_is_documented(cls: type) -> None:
 def test_no_file_without_a_card() -> None:
     """Every bundled folder, recipe and committed result belongs to a card."""
     assert {f.name for f in (ROOT / "bundled").iterdir()} == set(BUNDLED)
-    for kind in ("recipes", "results"):
-        assert {Path(f).stem for f in (ROOT / kind).iterdir()} <= set(CARDS)
+    assert {f.stem for f in (ROOT / "recipes").iterdir()} <= set(CARDS)
+    assert {f.stem for f in (ROOT / "results").glob("*.json")} <= set(CARDS)
+    for store in ("records", "published"):
+        assert {folder.name for folder in (ROOT / "results" / store).iterdir()} <= set(CARDS)

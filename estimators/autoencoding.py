@@ -18,9 +18,13 @@ from zoobench.estimators.held_out import check_groups
 from zoobench.estimators.tokens import WeightTokens
 from zoobench.estimators.torch_training import Loss, load_arrays, resolve_device, seed_of, seeded, to_arrays, train
 from zoobench.layout import WeightLayout, resolve_layout
+from zoobench.warning import warn_user
 
 #: Rows that go through a network at a time, and numbers: memory does not grow beyond that.
 _BLOCK_ROWS, _BLOCK_NUMBERS = 256, 1 << 22
+
+#: A state whose largest weight is that many times the usual one is no network that was trained to an end.
+_OUTLIER = 1e3
 
 #: Loss of some rows of weights, which are in the networks' units: (n_rows, n_weights) and a generator for noise.
 ViewLoss = Callable[[torch.Tensor, torch.Generator], Loss]
@@ -74,16 +78,22 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """What is minimised."""
         raise NotImplementedError
 
+    @property
+    def _reconstructs(self) -> bool:
+        """Whether reconstruction has a part in the loss, and so can say when to stop."""
+        return True
+
     def _fit(self, X: Any, groups: Any, X_val: Any) -> None:
         # Whoever interrupts a fit is left with an estimator that is not fitted, never with parts of two fits.
         if hasattr(self, "weights_"):
             del self.weights_
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        _warn_of_outliers(X)
         layout = resolve_layout(self.layout, X.shape[1])
         device, seed = resolve_device(self.device), seed_of(self.random_state)
         if X_val is not None:
             X_val = validate_data(self, X_val, dtype=[np.float64, np.float32], reset=False)
-        elif self.n_iter_no_change is not None:
+        elif self.n_iter_no_change is not None and self._reconstructs:
             X, X_val = held_out(X, check_groups(groups, len(X)), self.validation_fraction, seed)
         self.layout_ = layout
         self.mean_ = np.asarray(X.mean(axis=0, dtype=np.float64))
@@ -91,7 +101,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         networks = seeded(lambda: self._networks(layout), seed).to(device)
         loss = self._loss(networks, layout, device)
         weights = self._in_units(X, device)
-        watched = None if X_val is None else self._in_units(X_val, device)
+        # A decoder that is not trained tells nothing about when to stop.
+        watched = None if X_val is None or not self._reconstructs else self._in_units(X_val, device)
         self.history_ = train(
             networks,
             lambda rows, generator: loss(weights[rows], generator),
@@ -266,3 +277,14 @@ def _reconstruction_loss(networks: nn.ModuleDict, weights: torch.Tensor) -> floa
     for block in weights.split(_BLOCK_ROWS):
         total += float((networks["decoder"](networks["encoder"](block)) - block).square().sum())
     return total / weights.numel()
+
+
+def _warn_of_outliers(X: np.ndarray) -> None:
+    """Networks that diverged, but not to infinity, take over the units in which all others are measured."""
+    peaks = np.maximum(X.max(axis=1), -X.min(axis=1))
+    far = int((peaks > _OUTLIER * np.median(peaks)).sum())
+    if far:
+        warn_user(
+            f"{far} of {len(X)} states have weights more than {_OUTLIER:g} times as large as is usual among them: what "
+            "is learnt would be about these alone. fetch_zoo and load_zoo leave them out by max_abs_weight"
+        )

@@ -281,5 +281,7 @@ def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     ndarray of int, shape (n_samples,)
         -1 for a class that is not known: no prediction can be right about it.
     """
+    if not len(classes):
+        return np.full(len(y), -1)
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[places] == y, places, -1)

@@ -253,6 +253,10 @@ class HyperRepresentation(BaseAutoencoder):
         self._fit(X, groups, X_val)
         return self
 
+    @property
+    def _reconstructs(self) -> bool:
+        return bool(self.contrastive_weight < 1)
+
     def _networks(self, layout: WeightLayout) -> nn.ModuleDict:
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model must be a multiple of n_heads, but they are {self.d_model} and {self.n_heads}")
@@ -307,8 +311,8 @@ class Views:
     """
 
     def __init__(self, layout: WeightLayout, device: str, *, permute: bool, erase: float) -> None:
-        symmetry = symmetry_of(layout)
-        self._symmetry = symmetry if permute and symmetry.sizes else None
+        symmetry = symmetry_of(layout) if permute else None
+        self._symmetry = symmetry if symmetry and symmetry.sizes else None
         self._erase = erase
         tokens = WeightTokens(layout)
         # From the order of the tokens to that of the weight vector.

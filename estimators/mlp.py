@@ -113,6 +113,9 @@ class BasePropertyNetwork(BaseEstimator):
         ``loss(outputs, numbers)`` is that of rows by their number in X; of them ``rows`` are to be trained on and to be
         held out. ``validation`` is other data to hold out instead, and the loss of its rows.
         """
+        # Whoever interrupts a fit is left with an estimator that is not fitted, never with parts of two fits.
+        if hasattr(self, "coefs_"):
+            delattr(self, "coefs_")
         self.layout_ = resolve_layout(self.layout, X.shape[1]) if PRESETS[self.preset].on_statistics else None
         features = self._features(X)
         kept, held = rows
@@ -169,7 +172,7 @@ class BasePropertyNetwork(BaseEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """What the network says, in float64: shape (n_samples, n_outputs)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         features = self._features(X)
         weights = [(coef.astype(np.float64), bias) for coef, bias in zip(self.coefs_, self.intercepts_, strict=True)]

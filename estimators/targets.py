@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
-#: A target at its bound has an infinite logit; it is taken as this far inside, as a share of the interval. Accuracies
-#: on a thousand images or fewer never come so close to a bound without being there.
+#: A target at its bound has an infinite logit; it is taken as this far inside, as a share of the interval, or half as
+#: far as the nearest target that is not at a bound.
 _INSIDE = 1e-3
 
 
@@ -170,6 +170,10 @@ class Bounds:
                 f"y has the value {inside[row, column]:g}, which is outside its bounds "
                 f"({self.low[column]:g}, {self.low[column] + self.width[column]:g}); give other bounds, or none"
             )
+        share = (inside - self.low) / self.width
+        distance = np.minimum(share, 1 - share)
+        nearest = np.min(np.where(distance > 0, distance, np.inf), axis=0, initial=2 * _INSIDE)  # NaN is not greater
+        self.inside = nearest / 2
 
     @staticmethod
     def _pairs(bounds: Any, n_targets: int) -> Sequence[tuple[float, float] | None]:
@@ -192,7 +196,7 @@ class Bounds:
         """Bounded targets as logits, the others as they are; a new array."""
         result = np.array(Y, dtype=np.float64)
         share = (result[..., self.columns] - self.low) / self.width
-        result[..., self.columns] = logit(np.clip(share, _INSIDE, 1 - _INSIDE))
+        result[..., self.columns] = logit(np.clip(share, self.inside, 1 - self.inside))
         return result
 
     def narrow(self, values: np.ndarray) -> np.ndarray:

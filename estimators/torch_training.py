@@ -91,7 +91,7 @@ def seeded(build: Callable[[], _Module], seed: int) -> _Module:
     Module
     """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of the CPU alone: nobody puts back those of other devices
         return build()
 
 

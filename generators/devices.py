@@ -24,8 +24,8 @@ def resolve_device(device: str) -> str:
 
     Notes
     -----
-    The same call gives the same bits on one machine and kind of device. Between the CPU and CUDA sums are rounded
-    differently, which training amplifies: who wants the same zoo with and without an accelerator names the device.
+    The same call gives the same bits on one machine's CPU; some of CUDA's sums come in no fixed order. Between the two,
+    sums are rounded differently, which training amplifies: who wants the same zoo everywhere names the CPU.
     """
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
@@ -40,4 +40,4 @@ def resolve_device(device: str) -> str:
         raise ValueError(f"device {device!r} is not available on this machine (no CUDA); use 'cpu' or 'auto'")
     if found.type == "cuda" and (found.index or 0) >= n_devices:
         raise ValueError(f"device {device!r} is not available on this machine, which has {n_devices}; use 'cuda'")
-    return device
+    return str(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -124,7 +125,9 @@ def _choices(logits: torch.Tensor, inputs: torch.Tensor, again: Again) -> torch.
     first, second = logits.topk(2, dim=2).values.unbind(2)
     close = first - second <= _CLOSE * logits.abs().amax(2)
     for row in close.any(1).nonzero().flatten().tolist():
-        chosen[row, close[row]] = again(row, inputs[close[row]].double()).argmax(1)
+        # A network of one's own may not compute in double precision; then single precision decides.
+        with suppress(RuntimeError):
+            chosen[row, close[row]] = again(row, inputs[close[row]].double()).argmax(1)
     return chosen
 
 

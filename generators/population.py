@@ -63,7 +63,7 @@ def make_zoo(
         A recipe, the name of a bundled one (such as ``"digits_cnn_s_seed"``), or the path of a TOML file.
     device : {"auto", "cpu", "cuda"} or str, default="auto"
         Where to train. ``"auto"`` is CUDA where there is any, else the CPU. A recipe gives the same bits again on one
-        machine and kind of device; those of the CPU and of CUDA differ, so name the device if others are to repeat it.
+        machine's CPU; CUDA rounds differently, and not always alike, so name the CPU if others are to repeat it.
     n_jobs : int, optional
         Chunks trained at the same time (single models, where they are trained one by one), as in joblib: None is 1
         outside a ``joblib.parallel_config``, -1 all cores. On this machine, no more than fit into the memory of the

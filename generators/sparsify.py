@@ -172,12 +172,17 @@ def sparsify_zoo(
     if out is None:
         trained = dict(run.train(range(len(chunks)), n_jobs))
         weights = np.empty(shape, dtype=np.float32)
-        return Zoo.from_contents(twin_contents(start, settings, chunks, trained.__getitem__, weights, device))
+        return Zoo.from_contents(twin_contents(start, settings, chunks, trained.__getitem__, weights, device, run.code))
     folder = Path(out).absolute()
     with training_into(folder):
         if is_zoo(folder):
             if read_index(folder)["provenance"].get("twins") != settings:
                 raise ValueError(f"{folder} holds another zoo; choose another folder or delete it")
+            if resume and read_index(folder)["provenance"].get("architecture_code") != run.code:
+                raise ValueError(
+                    f"{folder} holds twins of another architecture: the function that builds it has changed, or its "
+                    "digest has, as with another version of Python; choose another folder, or ask for resume=False"
+                )
             if resume:
                 # A kill may have come between the zoo's last file and the end of these.
                 shutil.rmtree(folder / PARTS, ignore_errors=True)
@@ -193,7 +198,8 @@ def sparsify_zoo(
         scratch = folder / _ASSEMBLING
         try:
             weights = DiskRoom(scratch).matrix(*shape)
-            write_zoo(folder, twin_contents(start, settings, chunks, lambda i: parts.read(chunks[i]), weights, device))
+            made = twin_contents(start, settings, chunks, lambda i: parts.read(chunks[i]), weights, device, run.code)
+            write_zoo(folder, made)
         finally:
             scratch.unlink(missing_ok=True)
         shutil.rmtree(parts.folder, ignore_errors=True)

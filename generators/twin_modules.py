@@ -59,7 +59,8 @@ class ModuleNetwork:
             for layer, kind in kinds.items()
         )
         self._types = {name: value.dtype for name, value in self.module.state_dict().items()}
-        self._parameters = {name for name, _ in self.module.named_parameters()}
+        # What was frozen in the model's own training stays frozen.
+        self._parameters = {name for name, value in self.module.named_parameters() if value.requires_grad}
         self.trained = torch.cat([torch.full((t.size,), t.name in self._parameters) for t in self.layout.tensors])
         self._seed, self._device = seed, device
         self._masks = DropoutMasks(seed)
@@ -175,7 +176,7 @@ class ModuleNetwork:
             assert isinstance(layer, nn.modules.conv._ConvNd)
             squares = layer._conv_forward(values * values, of_weight, None)  # with the layer's stride, padding, groups
             of_bias = [extra.view(-1, *[1] * (of_weight.ndim - 2)) for extra in of_bias]
-        squares = squares + sum(of_bias, torch.tensor(TINY, device=squares.device))
+        squares = squares.clamp_min(0) + sum(of_bias, torch.tensor(TINY, device=squares.device))
         return torch.addcmul(mean, squares.sqrt(), self._noise(torch.Size((1, *mean.shape)))[0])
 
     # -- what the module is made of ------------------------------------------------------------------------------------
@@ -202,6 +203,8 @@ class ModuleNetwork:
             owned = dict(layer.named_parameters(recurse=False))
             # A forward of its own may do anything with the weights.
             kinds = [kind for known, kind in _PRUNABLE.items() if type(layer).forward is known.forward]
+            if not any(parameter.requires_grad for parameter in owned.values()):
+                continue  # what was frozen in the model's own training stays as it is
             if kinds and "weight" in owned and set(owned) <= {"weight", "bias"}:
                 found[name] = kinds[0]
             elif any(parameter.ndim > 1 for parameter in owned.values()) and not isinstance(layer, nn.LayerNorm):

@@ -66,12 +66,17 @@ class TwinRun:
 
     def parts(self, folder: Path) -> TwinParts:
         """The finished chunks in a folder."""
-        code, origin = None, self.chunks[0].origin
-        if origin:
-            images = find_image_set(origin["dataset"])
-            channels = images.setting(origin["architecture"]).channels
-            code = architecture_code(origin["architecture"], channels=channels, n_classes=images.n_classes)
-        return TwinParts(folder, self.settings, self.device, code)
+        return TwinParts(folder, self.settings, self.device, self.code)
+
+    @property
+    def code(self) -> str | None:
+        """Digest of the code of the models' architecture, where a user has registered it."""
+        origin = self.chunks[0].origin
+        if not origin:
+            return None
+        images = find_image_set(origin["dataset"])
+        channels = images.setting(origin["architecture"]).channels
+        return architecture_code(origin["architecture"], channels=channels, n_classes=images.n_classes)
 
     def train(self, numbers: Sequence[int], n_jobs: int | None) -> Iterator[tuple[int, TrainedTwins]]:
         """Number and result of some of the chunks, in the order in which they are finished."""

@@ -160,6 +160,7 @@ def twin_contents(
     trained: Callable[[int], TrainedTwins],
     weights: np.ndarray,
     device: str,
+    code: str | None,
 ) -> ZooContents:
     """All rows of the twins; ``trained`` gives what a chunk has become, which ``weights`` is filled with."""
     import torch
@@ -197,6 +198,8 @@ def twin_contents(
         "torch": torch.__version__,
         "device": device,
     }
+    if code:
+        provenance["architecture_code"] = code
     return ZooContents(
         name=name,
         weights=weights,

@@ -320,3 +320,19 @@ def test_latents_of_another_length_are_refused() -> None:
     """`inverse_transform` says how long a latent vector is."""
     with pytest.raises(ValueError, match="has 5 columns, but latent vectors have 8"):
         fitted().inverse_transform(np.zeros((2, 5)))
+
+
+def test_a_decoder_that_is_not_trained_does_not_say_when_to_stop() -> None:
+    """With the contrastive loss alone, every epoch is trained, validation data or not."""
+    X = np.random.default_rng(0).normal(size=(24, 30)).astype(np.float32)
+    model = HyperRepresentation(contrastive_weight=1.0, max_epochs=3, n_iter_no_change=1, random_state=0)
+    assert model.fit(X, X_val=X[:4]).n_iter_ == 3
+    assert "validation_loss" not in model.history_
+
+
+def test_diverged_states_are_told() -> None:
+    """A few states with absurd weights would take over the units; the warning says how to leave them out."""
+    X = np.random.default_rng(0).normal(size=(24, 30))
+    X[3] *= 1e9
+    with pytest.warns(UserWarning, match="1 of 24 states have weights more than 1000 times .* max_abs_weight"):
+        HyperRepresentation(max_epochs=1, random_state=0).fit(X)

@@ -331,3 +331,11 @@ def test_one_class_is_refused() -> None:
     """A classifier needs two classes, and says so."""
     with pytest.raises(ValueError, match=r"only one class \(tanh\)"):
         LinearProbeClassifier().fit(np.ones((4, 2)), ["tanh"] * 4)
+
+
+def test_targets_near_a_bound_stay_where_they_are() -> None:
+    """Only a target at its bound is moved: learning rates within (0, 1) are told apart though all are near 0."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = 1e-4 * np.exp(X @ [0.5, -0.3, 0.2])
+    assert LinearProbeRegressor(bounds=(0, 1)).fit(X, y).score(X, y) > 0.9

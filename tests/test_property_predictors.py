@@ -11,6 +11,7 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -258,3 +259,18 @@ def test_layer_sizes_must_be_positive_integers(sizes: tuple[float, ...]) -> None
     X, Y = problem(10)
     with pytest.raises(ValueError, match="hidden_layer_sizes must be positive integers"):
         PropertyRegressor(hidden_layer_sizes=sizes).fit(X, Y)
+
+
+def test_an_interrupted_fit_is_no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who interrupts a second fit is left with an estimator that says so, never with parts of two."""
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    model = PropertyRegressor(max_epochs=2, random_state=0).fit(X, X[:, 0])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoobench.estimators.mlp.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(100 * X, X[:, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(X)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoobench import fetch_zoo
-from zoobench.benchmark.evaluation import load
+from zoobench.benchmark.data import load
 from zoobench.benchmark.protocols import check_protocol, folds, n_folds, seed_of
 from zoobench.benchmark.tasks import Task, default_zoos, tasks_of
 
@@ -59,7 +59,7 @@ def test_cross_validation_judges_each_model_once_a_repetition() -> None:
 
 def test_the_paper_protocol_is_the_zoos_own_split() -> None:
     """Train, val and test are the zoo's, without states that have a weight beyond 5."""
-    data = load("digits_cnn_s_hyp_rand", "paper")
+    data = load(Task("digits_cnn_s_hyp_rand", "test_acc", "paper"))
     expected = fetch_zoo("digits_cnn_s_hyp_rand", max_abs_weight=5)
     for part, rows in zip(("train", "val", "test"), data.folds[0], strict=True):
         assert data.fit.properties["model"].to_numpy()[rows].tolist() == (
@@ -69,7 +69,7 @@ def test_the_paper_protocol_is_the_zoos_own_split() -> None:
 
 def test_nfn_looks_at_last_states_and_tests_half_of_the_models() -> None:
     """One state a model; half of them test, a tenth is for choosing; Kendall's tau ranks."""
-    data = load("digits_cnn_s_seed", "nfn")
+    data = load(Task("digits_cnn_s_seed", "test_acc", "nfn"))
     assert set(data.fit.properties["epoch"]) == {50}
     assert [len(rows) for rows in data.folds[0]] == [80, 20, 100]
     assert Task("digits_cnn_s_seed", "test_acc", "nfn").metric == "kendall_tau"
@@ -77,14 +77,14 @@ def test_nfn_looks_at_last_states_and_tests_half_of_the_models() -> None:
 
 def test_models_without_states_are_not_dealt_out() -> None:
     """A model that is left out for its weights takes no place: folds have as many models, give or take one."""
-    data = load("digits_cnn_s_hyp_rand", "cv-5x1")
+    data = load(Task("digits_cnn_s_hyp_rand", "test_acc"))
     sizes = [data.judge.properties["model"].iloc[fold.test].nunique() for fold in data.folds]
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_transfer_judges_no_twin_of_what_it_learnt_from() -> None:
     """Twins carry their models' names, so only those of the source's test part judge; and no zoo judges itself."""
-    data = load("digits_cnn_s_seed_sparse", "transfer-from-digits_cnn_s_seed")
+    data = load(Task("digits_cnn_s_seed_sparse", "test_acc", "transfer-from-digits_cnn_s_seed"))
     fold = data.folds[0]
     learnt = set(data.fit.properties["model"].iloc[np.concatenate([fold.train, fold.val])])
     judging = set(data.judge.properties["model"].iloc[fold.test])
@@ -96,10 +96,10 @@ def test_transfer_judges_no_twin_of_what_it_learnt_from() -> None:
 
 def test_transfer_judges_all_models_of_the_other_zoo() -> None:
     """Fitted on one zoo's train part, judged on every state of the other."""
-    data = load("digits_cnn_s_seed", "transfer-from-digits_cnn_s_hyp_rand")
+    data = load(Task("digits_cnn_s_seed", "test_acc", "transfer-from-digits_cnn_s_hyp_rand"))
     assert data.judge.properties["model"].nunique() == 200
-    assert len(data.folds[0].test) == len(data.judge.data)
-    assert set(data.fit.split[data.folds[0].train]) == {"train"}
+    assert len(data.folds[0].test) == len(data.judge.rows)
+    assert set(data.fit.properties["split"].iloc[data.folds[0].train]) == {"train"}
 
 
 def test_tasks_are_the_properties_that_vary() -> None:

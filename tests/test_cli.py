@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from zoo_samples import sample_contents
-from zoobench.cli import main
+from zoobench.cli import _parser, main
 from zoobench.datasets_registry import read_cards
 from zoobench.store import write_zoo
 
@@ -129,6 +130,59 @@ def test_every_error_is_one_sentence(
     assert found == code
     assert message in err
     assert "Traceback" not in err
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_help_explains_every_argument(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Each subcommand says what it is for and what each of its arguments does."""
+    code, out, err = run(capsys, name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: zoobench {name}")
+    parser = subcommands()[name]
+    said = " ".join(out.split())
+    assert parser.description and parser.description[:40] in said
+    for action in parser._actions:
+        assert action.help, action
+        for option in action.option_strings:
+            assert option in said
+
+
+@pytest.mark.parametrize("name", subcommands())
+def test_unknown_option_is_named(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A misspelt option is wrong usage: exit code 2, how it is used, and what was wrong."""
+    needed = ["x" for action in subcommands()[name]._actions if not action.option_strings and action.nargs != "*"]
+    code, out, err = run(capsys, name, *needed, "--no-such-option")
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: zoobench")
+    assert err.endswith("error: unrecognized arguments: --no-such-option\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["info"], "the following arguments are required: ZOO"),
+        (["convert", "a"], "the following arguments are required: OUT"),
+        (["report"], "the following arguments are required: FOLDER"),
+        (["list", "--format", "xml"], "--format: invalid choice: 'xml'"),
+        (["run", "--n-jobs", "two"], "--n-jobs: invalid int value: 'two'"),
+        (["run", "--tasks"], "--tasks: expected at least one argument"),
+        (["sparsify", "digits_cnn_s", "--method", "luck"], "--method: invalid choice: 'luck'"),
+        (["sparsify", "digits_cnn_s", "--checkpoint-epochs", "a"], "'a' is no list of numbers such as 1,5,25"),
+        (["analyze", "digits_cnn_s", "--measures", "size"], "--measures: invalid choice: 'size'"),
+        (["check", "--update", "half"], "--update: invalid choice: 'half'"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    """Exit code 2, the subcommand's usage, and one line that names the argument."""
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"usage: zoobench {argv[0]}")
+    assert message in err.splitlines()[-1]
 
 
 def test_check_finds_a_changed_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import joblib
 import pytest
 
-from zoobench.benchmark.runner import run_benchmark
+from zoobench import fetch_zoo, save_zoo
+from zoobench.benchmark import run_benchmark
 from zoobench.generators.parallel import resolve_jobs
 from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe
@@ -56,6 +57,13 @@ def test_dask_trains_what_one_process_trains(serial: Zoo, tmp_path: Path) -> Non
     with cluster, Client(cluster), joblib.parallel_config(backend="dask"):
         assert resolve_jobs(None) == -1
         assert_same_zoo(make_zoo(TINY, out=tmp_path / "zoo"), serial)
+        # While there is a cluster: a benchmark on it, of a zoo that lies in a folder.
+        folder = save_zoo(fetch_zoo("digits_cnn_s", epochs=[50], subset="test"), tmp_path / "own_zoo")
+        tasks = ["digits_cnn_s_seed/test_acc/nfn", f"{folder}/ggap/cv-2x1"]
+        there = run_benchmark(tasks, methods=methods(tmp_path), out=tmp_path / "there")
+    here = run_benchmark(tasks, methods=methods(tmp_path), out=tmp_path / "here")
+    assert [record.result() for record in there] == [record.result() for record in here]
+    assert [record.error for record in here] == [None] * 4
 
 
 @pytest.fixture

@@ -43,6 +43,23 @@ def test_methods_come_in_the_order_of_their_mean_rank() -> None:
     assert "Not ranked, for want of a result: partial" in lacking.to_text()
 
 
+def test_published_numbers_are_shown_and_not_ranked() -> None:
+    """They come from other splits: no rank, no test and no bold depends on them. By themselves they are ranked."""
+    ours = board(good=0.5, bad=0.1)
+    theirs = [record(task, "theirs", 0.9, source="published") for task in TASKS]
+    both = Leaderboard([*ours.records, *theirs])
+    assert both.methods == ["good", "bad", "theirs"]
+    assert list(both.ranked) == ["good", "bad"]
+    assert both.ranking().drop("theirs").equals(ours.ranking())
+    for text in (both.to_text(), both.to_markdown(), both.to_html()):
+        assert text.count("theirs (published)") == 1 + len(TASKS)
+        assert "Not ranked, as published numbers come from other splits: theirs." in text
+    assert "**0.9" not in both.to_markdown()
+    with pytest.raises(ValueError, match="'theirs' on .* is a published one"):
+        both.compare(TASKS[0], "good", "theirs")
+    assert list(Leaderboard(theirs).ranked) == ["theirs"]
+
+
 def test_of_a_loss_less_is_better() -> None:
     """A task that is judged by an error ranks the smaller one first."""
     errors = {"good": 0.1, "bad": 0.4}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,6 +83,17 @@ def test_holm_leaves_out_what_was_not_compared() -> None:
     assert found[0] == pytest.approx(0.12)
     assert np.isnan(found[1])
     assert found[2:] == [1.0, 1.0]
+
+
+def test_ranks_are_over_the_largest_part_without_a_gap() -> None:
+    """No other set of methods and tasks without a missing score holds more scores."""
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        table = pd.DataFrame(rng.random((6, 5))).mask(rng.random((6, 5)) < 0.35)
+        subsets = [list(s) for n in range(1, 6) for s in combinations(table, n)]
+        largest = max(len(subset) * len(table[subset].dropna()) for subset in subsets)
+        assert complete(table)[0].size == largest
+        assert not complete(table)[0].isna().any(axis=None)
 
 
 def test_a_missing_score_is_never_averaged_over() -> None:

@@ -20,7 +20,7 @@ from zoobench.benchmark.entries import DEFAULT_METHODS, find_entries, find_entry
 from zoobench.benchmark.protocols import folds
 from zoobench.benchmark.records import iterate_records, save_record
 from zoobench.benchmark.runner import run_benchmark
-from zoobench.estimators import WeightStatistics, make_method
+from zoobench.estimators import LinearProbeRegressor, WeightStatistics, make_method
 
 TASK = "digits_cnn_s_seed/test_acc"
 CHEAP = ["dummy", "statistics_ridge"]
@@ -35,7 +35,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from zoobench.estimators import WeightStatistics
+from zoobench.estimators import LinearProbeRegressor, WeightStatistics
 
 class Norm(RegressorMixin, BaseEstimator):
     """The mean target of training states whose norm is alike."""
@@ -48,6 +48,9 @@ class Norm(RegressorMixin, BaseEstimator):
     def predict(self, X):
         norms = np.linalg.norm(X, axis=1)
         return self.y_[np.abs(norms[:, None] - self.norms_).argmin(axis=1)]
+
+def probed():
+    return make_pipeline(WeightStatistics(), LinearProbeRegressor(penalize_intercept=True))
 
 def pipeline():
     return make_pipeline(WeightStatistics(), Ridge())
@@ -116,6 +119,19 @@ def test_a_record_holds_what_cross_validation_by_hand_gives(tmp_path: Path) -> N
     assert (record.n_models, record.n_states, record.n_train, record.n_test) == (200, 600, 160, 40)
     assert [len(digest) for digest in record.data_sha256.split()] == [64, 64]
     assert {"zoobench", "numpy", "torch"} <= record.versions.keys()
+
+
+def test_what_holds_out_models_is_told_which_states_belong_together(tmp_path: Path, own: Path) -> None:
+    """A probe chooses its penalty by whole models: as a method of one step, of several, and in a user's pipeline."""
+    task, zoo = "digits_cnn_s_seed/epoch", fetch_zoo("digits_cnn_s_seed", properties="epoch", max_abs_weight=5)
+    methods = ["weights_ridge", "statistics_ridge", f"{own}:probed"]
+    single, several, users = run_benchmark([task], methods=methods, out=tmp_path / "store")
+    assert users.scores["r2"] == pytest.approx(several.scores["r2"], abs=1e-9)
+    for features, record in ((zoo.data, single), (WeightStatistics(zoo.layout).fit_transform(zoo.data), several)):
+        for fold, found in zip(folds("cv-5x1", "digits_cnn_s_seed", zoo.properties), record.scores["r2"], strict=True):
+            probe = LinearProbeRegressor(penalize_intercept=True)
+            probe.fit(features[fold.train], zoo.target[fold.train], groups=zoo.groups[fold.train])
+            assert probe.score(features[fold.test], zoo.target[fold.test]) == pytest.approx(found, abs=1e-6)
 
 
 @pytest.mark.parametrize("protocol", ["paper", "nfn", "transfer-from-digits_cnn_s_seed"])
@@ -244,7 +260,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, own: Path) -> None:
     [
         ("statistics_rigde", "did you mean 'statistics_ridge'?"),
         ("nowhere.py:It", "there is no file 'nowhere.py'"),
-        ("{own}:Other", "defines no 'Other'; it defines Norm, pipeline, Broken"),
+        ("{own}:Other", "defines no 'Other'; it defines Norm, probed, pipeline"),
         ("{own}:OWN", "'OWN' of own.py is no method: not callable"),
         ("{own}:statnn", "'statnn' of {own} has the name of a method of zoobench; give it another one"),
     ],

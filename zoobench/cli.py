@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoobench.cli_check import CheckFailed, add_check
 from zoobench.errors import ZooFormatError
 
 #: Exit codes: what the user asked for cannot be asked, or it could not be done.
@@ -49,15 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("interrupted; what was finished is kept", INTERRUPTED)
     except (ZooFormatError, OSError, MemoryError, RuntimeError) as error:
         return _say(str(error) or type(error).__name__, FAILURE)
-    except _CheckFailed as error:
+    except CheckFailed as error:
         return _say(str(error), FAILURE)
     except (ValueError, TypeError, ImportError) as error:
         return _say(str(error), USAGE)
     return 0
-
-
-class _CheckFailed(Exception):
-    """What was checked does not hold."""
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -194,48 +191,6 @@ def _table(arguments: argparse.Namespace) -> None:
     print(render(paper_table(zoo, features=tuple(arguments.features)), arguments.format))
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from zoobench.datasets_registry.cards import read_cards
-    from zoobench.store import check_zoo
-
-    if arguments.sources is not None:
-        _check_sources(arguments.sources)
-    for path in arguments.paths:
-        index = check_zoo(path)
-        print(f"{path}: every byte of {index['n_states']} states x {index['n_weights']} weights is as it was written")
-    if arguments.paths or arguments.sources is not None:
-        return
-    from zoobench.benchmark.committed import check_committed, update_committed
-
-    bundled = [card for card in read_cards().values() if card.bundled]
-    for card in bundled:
-        check_zoo(card.bundled)  # type: ignore[arg-type]
-    if arguments.update:
-        update_committed(n_jobs=-1)
-    with tqdm(desc="check", bar_format="{desc}: {postfix}{elapsed}") as bar:
-        said = check_committed(lambda what: bar.set_postfix_str(f"{what}, "))
-    if said:
-        raise _CheckFailed("; ".join(said))
-    print(f"{len(bundled)} bundled zoos are whole, and their benchmark gives the committed results")
-
-
-def _check_sources(names: Sequence[str]) -> None:
-    from zoobench.acquire import HOSTS
-    from zoobench.check_sources import check_sources
-
-    findings = []
-    for finding in check_sources(names, hosts=HOSTS):
-        findings.append(finding)
-        print(finding, flush=True)
-    wrong = sum(finding.wrong for finding in findings)
-    zoos = len({finding.card for finding in findings})
-    print(f"{len(findings)} sources of {zoos} zoos: {len(findings) - wrong} ok, {wrong} wrong")
-    if wrong:
-        raise _CheckFailed(f"{wrong} of {len(findings)} sources are wrong")
-
-
 def _zoo(name: str, **selection: Any) -> Any:
     """A zoo by path, where there is one, else by name."""
     from zoobench.fetch import fetch_zoo
@@ -338,13 +293,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--format", **styles)  # type: ignore[arg-type]
 
-    sub = command("check", _check, "compare a zoo with its checksums, or the bundled zoos with their committed results")
-    sub.add_argument("paths", metavar="PATH", nargs="*", help="folders in the zoo format (default: what is bundled)")
-    sub.add_argument(
-        "--sources",
-        metavar="ZOO",
-        nargs="*",
-        help="ask the hosts of these zoos (default: all) for what the registry says, and read a model of each",
-    )
-    sub.add_argument("--update", action="store_true", help="compute the committed results anew, and keep them")
+    add_check(command)
     return parser

@@ -24,7 +24,8 @@ def add_benchmark(command: Callable[[str, Callable[[argparse.Namespace], None], 
         "--tasks",
         nargs="+",
         metavar="TASK",
-        help="zoo/property, zoo/property/protocol, or a zoo's name for all of its tasks (default: the bundled zoos)",
+        help="zoo/property, zoo/property/protocol, or a zoo for all of its tasks, by name or by the path of its folder "
+        "(default: all tasks of the bundled zoos, twins apart)",
     )
     sub.add_argument("--methods", nargs="+", metavar="METHOD", help="these methods (default: eight that are cheap)")
     sub.add_argument(
@@ -51,6 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from zoobench.benchmark.entries import DEFAULT_METHODS, installed_methods
     from zoobench.benchmark.leaderboard import Leaderboard
+    from zoobench.benchmark.records import cannot_write
     from zoobench.benchmark.report import write_report
     from zoobench.benchmark.runner import run_benchmark
 
@@ -73,7 +75,10 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     board = Leaderboard(records)
     print(getattr(board, f"to_{arguments.format}")())
-    page = write_report(board, Path(arguments.out) / REPORT)
+    try:
+        page = write_report(board, Path(arguments.out) / REPORT)
+    except OSError as error:
+        raise cannot_write("the page", arguments.out, error) from error
     failed = [record for record in records if record.error]
     if arguments.format == "text":
         print(f"\nThe same as a page: {page.resolve()}")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from zoobench.contents import ZooContents
 from zoobench.layout import WeightLayout
 from zoobench.properties import CATEGORICAL, HYPERPARAMETERS, IDENTITY, MEASURED
 from zoobench.split import SPLITS, split_of
 
 #: Rows are looked through in blocks of this many bytes, so that a memory map larger than memory can be scanned.
 _BLOCK_BYTES = 1 << 25
+
+#: More columns than this make a DataFrame that takes seconds to build and cannot be looked at.
+_MAX_FRAME_WEIGHTS = 100_000
 
 Epochs = int | str | Collection[int] | None
 
@@ -158,6 +163,16 @@ def property_columns(properties: pd.DataFrame, wanted: str | Sequence[str], *, n
     return names
 
 
+def target_of(properties: pd.DataFrame, names: Sequence[str], wanted: str | Sequence[str], as_frame: bool) -> Any:
+    """The columns that are asked for: one is 1-D if it was named alone; names are text in an array."""
+    single = isinstance(wanted, str) and wanted != "all"
+    target: Any = properties[names[0]] if single else properties[list(names)]
+    if as_frame:
+        return target
+    values = target.to_numpy()
+    return values.astype(str) if single and values.dtype.kind not in "fiu" else values
+
+
 def largest_weights(weights: np.ndarray, layout: WeightLayout) -> np.ndarray:
     """The largest absolute weight of each state, buffers left out; NaN where a weight is NaN or a buffer not finite.
 
@@ -201,6 +216,15 @@ def check_bound(max_abs_weight: float | None) -> None:
         raise ValueError(f"max_abs_weight must be a positive number or None, not {max_abs_weight!r}")
 
 
+def check_frame(n_weights: int, name: str) -> None:
+    """Raise ValueError if a zoo has too many weights for a DataFrame."""
+    if n_weights > _MAX_FRAME_WEIGHTS:
+        raise ValueError(
+            f"as_frame=True would make a DataFrame of {n_weights} columns for zoo {name!r}; at most "
+            f"{_MAX_FRAME_WEIGHTS} are sensible. Use as_frame=False and zoo.properties"
+        )
+
+
 def usable_states(
     properties: pd.DataFrame, peaks: np.ndarray, max_abs_weight: float | None, drop_nan: bool
 ) -> tuple[np.ndarray, dict[str, int]]:
@@ -238,6 +262,19 @@ def usable_states(
             which = f"{named[first]} at epoch {properties['epoch'].iloc[first]}"
             unusable[f"{reason} (the first is {which})"] = int(states.sum())
     return keep, unusable
+
+
+def what_to_say(unusable: Mapping[str, int], drop_nan: bool, read: ZooContents | None) -> str:
+    """What is wrong with states that were just read, or chosen from, as one sentence; empty if nothing is."""
+    sentences: dict[str, Mapping[str, int]] = {"states left out": unusable if drop_nan else {}}
+    if read is not None:
+        sentences["states left out"] = {**read.left_out, **sentences["states left out"]}
+        sentences |= {"states kept, as asked": {} if drop_nan else unusable, "noticed": read.noticed}
+    return "; ".join(
+        f"{what}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        for what, counts in sentences.items()
+        if any(counts.values())
+    )
 
 
 def listed(numbers_: Sequence[int]) -> str:

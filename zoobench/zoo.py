@@ -10,30 +10,32 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from zoobench.contents import ZooContents, ZooSource
+from zoobench.layout import WeightLayout
 from zoobench.selection import (
     Epochs,
     check_bound,
+    check_frame,
     largest_weights,
     normalise_epochs,
     property_columns,
     select_rows,
+    target_of,
     usable_states,
+    what_to_say,
 )
 from zoobench.split import with_split
+from zoobench.states import contents_of
 from zoobench.warning import warn_user
 
 if TYPE_CHECKING:
     import torch
 
-#: More columns than this make a DataFrame that takes seconds to build and cannot be looked at.
-MAX_FRAME_WEIGHTS = 100_000
-
 
 class Zoo(Bunch):
     """A population of trained networks, in the style of ``sklearn.datasets``.
 
-    Zoos come from :func:`~zoobench.fetch_zoo`, :func:`~zoobench.load_zoo` and :func:`~zoobench.make_zoo`. Keys are
-    attributes as well.
+    Zoos come from :func:`~zoobench.fetch_zoo`, :func:`~zoobench.load_zoo` and :func:`~zoobench.make_zoo`, and those of
+    networks of your own from :meth:`from_states`. Keys are attributes as well.
 
     Attributes
     ----------
@@ -70,12 +72,52 @@ class Zoo(Bunch):
     Zoo(digits_cnn_s_seed: 200 states of 200 models, 2464 weights, epoch 50, target test_acc)
     >>> zoo.data.shape, zoo.target.shape
     ((200, 2464), (200,))
-    >>> train = zoo.select(subset="train")
-    >>> sorted(train.properties["split"].unique())
-    ['train']
     """
 
     # -- making --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_states(
+        cls,
+        states: Any,
+        properties: Any,
+        *,
+        name: str = "my_zoo",
+        layout: WeightLayout | str | None = None,
+        target: str | Sequence[str] = "test_acc",
+        card: Mapping[str, Any] | None = None,
+    ) -> Zoo:
+        """A zoo of networks of your own.
+
+        Parameters
+        ----------
+        states : iterable of state_dicts or modules, or array or tensor of shape (n_states, n_weights)
+            One a row. A generator may load them one by one.
+        properties : DataFrame, or what makes one, of n_states rows
+            ``model``, ``epoch``, and every property; numbers that are missing are NaN.
+        name : str, default="my_zoo"
+            The zoo's name.
+        layout : WeightLayout or str, optional
+            Of the states, or an architecture's name. Default: that of the first state_dict; of an array, one layer.
+        target : str or sequence of str, default="test_acc"
+            The property, or properties, to predict.
+        card : mapping, optional
+            ``title``, ``description``, ``licence`` and ``citation``, as text, and what else there is to say.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If states do not fit each other, the layout or the properties: the first one is named.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from zoobench import Zoo
+        >>> Zoo.from_states([nn.Linear(2, 1)] * 2, {"model": ["a", "a"], "epoch": [1, 2], "test_acc": [0.5, 0.6]})
+        Zoo(my_zoo: 2 states of 1 models, 3 weights, epochs 1, 2, target test_acc)
+        """
+        contents = contents_of(states, properties, name=name, layout=layout, card=card)
+        return cls.from_contents(contents, properties=target)
 
     @classmethod
     def from_contents(
@@ -91,7 +133,7 @@ class Zoo(Bunch):
         split: str = "hash",
         source: ZooSource | None = None,
     ) -> Zoo:
-        """A zoo of a reader's rows, or of some of them.
+        """A zoo of a reader's rows, or of some of them; see :meth:`from_states` for networks of your own.
 
         Parameters
         ----------
@@ -106,13 +148,9 @@ class Zoo(Bunch):
 
         Examples
         --------
-        >>> import numpy as np, pandas as pd
-        >>> from zoobench import WeightLayout, Zoo
-        >>> from zoobench.contents import ZooContents, ZooSource
-        >>> table = pd.DataFrame({"model": pd.Categorical(["a", "b"]), "epoch": [1, 1], "test_acc": [0.5, 0.6]})
-        >>> layout = WeightLayout([("fc.weight", (3, 1), "linear")])
-        >>> Zoo.from_contents(ZooContents("mine", np.ones((2, 3), dtype=np.float32), table, layout))
-        Zoo(mine: 2 states of 2 models, 3 weights, epoch 1, target test_acc)
+        >>> from zoobench import Zoo, fetch_zoo
+        >>> Zoo.from_contents(fetch_zoo("digits_cnn_s").to_contents(), epochs="last")
+        Zoo(digits_cnn_s_seed: 200 states of 200 models, 2464 weights, epoch 50, target test_acc)
         """
         return cls._whole(contents, split, source)._chosen(
             subset, epochs, properties, max_abs_weight, drop_nan, as_frame, contents
@@ -135,16 +173,8 @@ class Zoo(Bunch):
             DESCR=contents.describe(),
             filenames=list(contents.filenames),
         )
-        zoo._set(
-            _name=contents.name,
-            _source=source,
-            _rows=None,
-            _split_kind=split,
-            _recipe=contents.recipe,
-            _provenance=contents.provenance,
-            _peaks=contents.peaks,
-            _target=("test_acc", False),
-        )
+        zoo._set(_name=contents.name, _source=source, _rows=None, _split_kind=split, _target=("test_acc", False))
+        zoo._set(_recipe=contents.recipe, _provenance=contents.provenance, _peaks=contents.peaks)
         return zoo
 
     def _set(self, **private: Any) -> None:
@@ -199,14 +229,8 @@ class Zoo(Bunch):
         (400, 2)
         """
         before, framed = self._target
-        return self._chosen(
-            subset,
-            epochs,
-            before if properties is None else properties,
-            max_abs_weight,
-            drop_nan,
-            framed if as_frame is None else as_frame,
-        )
+        properties, as_frame = before if properties is None else properties, framed if as_frame is None else as_frame
+        return self._chosen(subset, epochs, properties, max_abs_weight, drop_nan, as_frame)
 
     def _chosen(
         self,
@@ -219,18 +243,16 @@ class Zoo(Bunch):
         read: ZooContents | None = None,
     ) -> Zoo:
         """The zoo of the rows that the arguments ask for; says once, of what was just read, what is wrong with it."""
-        keep, unusable = self._usable(max_abs_weight, drop_nan, look=read is not None)
-        sentences: dict[str, Mapping[str, int]] = {"states left out": unusable if drop_nan else {}}
-        if read is not None:
-            sentences["states left out"] = {**read.left_out, **sentences["states left out"]}
-            sentences |= {"states kept, as asked": {} if drop_nan else unusable, "noticed": read.noticed}
-        said = [
-            f"{what}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-            for what, counts in sentences.items()
-            if any(counts.values())
-        ]
+        check_bound(max_abs_weight)
+        keep: np.ndarray | None = None
+        unusable: dict[str, int] = {}
+        if max_abs_weight is not None or drop_nan or read is not None:
+            if self._peaks is None:
+                self._set(_peaks=largest_weights(self._matrix(), self.layout))
+            keep, unusable = usable_states(self.properties, self._peaks, max_abs_weight, drop_nan)
+        said = what_to_say(unusable, drop_nan, read)
         if said:
-            warn_user(f"zoo {self._name!r}: {'; '.join(said)}")
+            warn_user(f"zoo {self._name!r}: {said}")
         rows = select_rows(self.properties, name=self._name, subset=subset, epochs=normalise_epochs(epochs), keep=keep)
         return self._at(rows, properties, as_frame)
 
@@ -254,33 +276,13 @@ class Zoo(Bunch):
         zoo._set_target(properties, as_frame)
         return zoo
 
-    def _usable(
-        self, max_abs_weight: float | None, drop_nan: bool, look: bool
-    ) -> tuple[np.ndarray | None, dict[str, int]]:
-        """Which rows may be used (None: all), and how many are not finite or not measured."""
-        check_bound(max_abs_weight)
-        if max_abs_weight is None and not drop_nan and not look:
-            return None, {}
-        if self._peaks is None:
-            self._set(_peaks=largest_weights(self._matrix(), self.layout))
-        return usable_states(self.properties, self._peaks, max_abs_weight, drop_nan)
-
     def _set_target(self, properties: str | Sequence[str], as_frame: bool) -> None:
         names = property_columns(self.properties, properties, name=self._name, numeric=not as_frame)
-        single = isinstance(properties, str) and properties != "all"
-        target: Any = self.properties[names[0]] if single else self.properties[names]
+        target = target_of(self.properties, names, properties, as_frame)
         if as_frame:
-            if self.layout.n_weights > MAX_FRAME_WEIGHTS:
-                raise ValueError(
-                    f"as_frame=True would make a DataFrame of {self.layout.n_weights} columns for zoo "
-                    f"{self._name!r}; at most {MAX_FRAME_WEIGHTS} are sensible. Use as_frame=False and zoo.properties"
-                )
+            check_frame(self.layout.n_weights, self._name)
             data = pd.DataFrame(self._matrix(), columns=self.feature_names)
             self.update(data=data, frame=pd.concat([data, target], axis=1))
-        else:
-            target = target.to_numpy()
-            if single and target.dtype.kind not in "fiu":
-                target = target.astype(str)
         self.update(target=target, target_names=names)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -392,8 +394,7 @@ def _restored(
     as_frame: bool,
 ) -> Zoo:
     """A zoo from its pickle."""
-    if isinstance(origin, ZooSource):
-        whole = Zoo._whole(origin.reopen(*origin.arguments), split, origin)
-    else:
-        whole = Zoo._whole(origin, split, None)
+    source = origin if isinstance(origin, ZooSource) else None
+    contents = origin.reopen(*origin.arguments) if isinstance(origin, ZooSource) else origin
+    whole = Zoo._whole(contents, split, source)
     return whole._at(np.arange(len(whole.properties)) if rows is None else rows, properties, as_frame)

@@ -88,13 +88,13 @@ def analyze_zoo(
 
     References
     ----------
-    .. [1] K. Schürholt, D. Taskiran, B. Knyazev, X. Giró-i-Nieto and D. Borth, "Model Zoos: A Dataset of Diverse
+    .. [1] Schürholt, K., Taskiran, D., Knyazev, B., Giró-i-Nieto, X. and Borth, D., "Model Zoos: A Dataset of Diverse
        Populations of Neural Network Models", NeurIPS 2022.
 
     Examples
     --------
     >>> from zoobench import fetch_zoo
-    >>> from zoobench.benchmark.analysis import analyze_zoo
+    >>> from zoobench.benchmark import analyze_zoo
     >>> table = analyze_zoo(fetch_zoo("digits_cnn_s"), measures=["distance"])
     >>> table["l2_mean"].round(2).to_dict()
     {5: 0.81, 25: 1.15, 50: 1.26}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import sys
+import pickle
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from zoobench.benchmark.places import is_nameable
+from zoobench.benchmark.userfiles import import_file, packed
 from zoobench.estimators.methods import EXTRAS, list_methods, make_method
 from zoobench.layout import WeightLayout
 
@@ -26,7 +23,7 @@ INPUTS = ("weights", "hyperparameters", "both")
 #: Packages announce methods under this group of entry points: name = "package.module:MyEstimator".
 ENTRY_POINTS = "zoobench.methods"
 
-#: The methods of `zoobench run`, in the order of their cost.
+#: The methods of `zoobench run`.
 DEFAULT_METHODS = (
     "dummy",
     "hyperparameters_boosting",
@@ -57,6 +54,15 @@ class Entry:
         Of a user's code: records of another version are not taken for its own. Empty for methods of this library.
     text : str
         How it is asked for.
+    maker : callable or None
+        A user's class or function; None for methods of this library.
+
+    Examples
+    --------
+    >>> from zoobench.benchmark import find_entry
+    >>> entry = find_entry("statistics_ridge")
+    >>> entry.name, entry.inputs, entry.licence
+    ('statistics_ridge', 'weights', 'BSD-3-Clause')
     """
 
     name: str
@@ -66,6 +72,14 @@ class Entry:
     digest: str = ""
     text: str = field(default="", compare=False)
     maker: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers may run on machines that do not have the file of a user's method, so they get its code. It is packed
+        # here, since not every backend asks joblib's pickler: Dask tries the plain one first.
+        return {**vars(self), "maker": packed(self.maker)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "maker": pickle.loads(state["maker"])})
 
     def build(self, kind: str, target: str, layout: WeightLayout, random_state: int) -> Any:
         """An unfitted estimator for a zoo.
@@ -110,7 +124,18 @@ def _parameters(maker: Callable[..., Any]) -> set[str]:
 
 
 def installed_methods() -> list[str]:
-    """Names of all methods that can run here: those whose extra is installed, and what other packages announce."""
+    """Names of all methods that can run here: those whose extra is installed, and what other packages announce.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from zoobench.benchmark import installed_methods
+    >>> "statistics_ridge" in installed_methods()
+    True
+    """
     known = list_methods()
     named = [name for name, extra in known["extra"].items() if extra is None or find_spec(EXTRAS[extra])]
     return [*named, *(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in known.index)]
@@ -134,6 +159,12 @@ def find_entry(text: str) -> Entry:
     ------
     ValueError
         If there is none, or the file cannot be imported.
+
+    Examples
+    --------
+    >>> from zoobench.benchmark import find_entry
+    >>> find_entry("hyperparameters_boosting").inputs
+    'hyperparameters'
     """
     if ":" in text:
         return _from_file(text)
@@ -147,6 +178,8 @@ def find_entry(text: str) -> Entry:
         package = point.dist.name if point.dist else point.module
         version = point.dist.version if point.dist else ""
         return _entry(text, text, point.load(), f"{package} {version}".strip(), f"{point.value} {version}")
+    if text.endswith(".py"):
+        raise ValueError(f"a method of a file is written {text}:MyClass, with the name of its class or function")
     names = [*known.index, *found]
     close = get_close_matches(text, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -170,36 +203,17 @@ def _from_file(text: str) -> Entry:
     path = Path(place)
     if not path.is_file():
         raise ValueError(f"there is no file {place!r} for method {text!r}; it is written file.py:MyClass")
-    code = path.read_bytes()
-    # Under a name of its own, so that two files called my_method.py do not meet.
-    module_name = f"zoobench_method_{hashlib.blake2b(code, digest_size=16).hexdigest()}"
-    module = sys.modules.get(module_name) or _imported(path, place, module_name)
+    module, digest = import_file(path, place)
     if not hasattr(module, name):
-        own = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module_name]
+        own = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+        ]
         raise ValueError(f"{place} defines no {name!r}; it defines {', '.join(own) or 'nothing that can be called'}")
     if name in list_methods().index:
         raise ValueError(f"{name!r} of {place} has the name of a method of zoobench; give it another one")
-    return _entry(text, name, getattr(module, name), path.name, module_name.rpartition("_")[2])
-
-
-def _imported(path: Path, place: str, module_name: str) -> ModuleType:
-    """The module of a file, imported once: two methods of it share what it defines."""
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{place!r} is no Python file; a method is written file.py:MyClass")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[module_name]
-        raise ValueError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
-    # Workers get the code itself: they may run on machines that do not have the file. Joblib's own processes, Dask and
-    # Ray each have a pickler of their own.
-    for pickler in ("joblib.externals.cloudpickle", "cloudpickle", "ray.cloudpickle"):
-        with suppress(ImportError):
-            importlib.import_module(pickler).register_pickle_by_value(module)
-    return module
+    return _entry(text, name, getattr(module, name), path.name, digest)
 
 
 def _entry(text: str, name: str, maker: Any, source: str, version: str) -> Entry:
@@ -207,4 +221,6 @@ def _entry(text: str, name: str, maker: Any, source: str, version: str) -> Entry
     if not callable(maker) or inputs not in INPUTS:
         wrong = f"zoobench_inputs is {inputs!r}, not one of {', '.join(INPUTS)}" if callable(maker) else "not callable"
         raise ValueError(f"{name!r} of {source} is no method: {wrong}")
+    if not is_nameable(name):
+        raise ValueError(f"{name!r} of {source} cannot be the name of a file; use letters, digits and _ . + - only")
     return Entry(name, inputs, source, getattr(maker, "zoobench_licence", "not stated"), version, text, maker)

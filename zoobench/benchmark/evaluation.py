@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,13 +14,14 @@ import pandas as pd
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
-from zoobench.benchmark.protocols import Fold, folds, seed_of, selection, transferred_from
-from zoobench.fetch import fetch_zoo
-from zoobench.properties import CATEGORICAL, HYPERPARAMETERS
-from zoobench.zoo import Zoo
+from zoobench.benchmark.data import Data, States, load
+from zoobench.benchmark.protocols import Fold, seed_of
+from zoobench.benchmark.threads import one_quiet_thread
+from zoobench.properties import HYPERPARAMETERS
 
 if TYPE_CHECKING:
     from zoobench.benchmark.entries import Entry
+    from zoobench.benchmark.tasks import Task
 
 
 class Outcome(NamedTuple):
@@ -62,59 +59,17 @@ class Outcome(NamedTuple):
     settings: str
 
 
-class Data(NamedTuple):
-    """The zoo that is fitted on, the one that judges (the same but in a transfer), and the folds."""
-
-    fit: Zoo
-    judge: Zoo
-    folds: list[Fold]
-
-
-@lru_cache(maxsize=2)
-def load(zoo: str, protocol: str) -> Data:
-    """The states that a protocol uses, once a process.
-
-    Parameters
-    ----------
-    zoo : str
-        Name of the zoo that judges.
-    protocol : str
-        Its full name.
-
-    Returns
-    -------
-    Data
-
-    Raises
-    ------
-    ValueError
-        If the zoos of a transfer have different layouts.
-    """
-    chosen: dict[str, Any] = {"properties": "epoch", **selection(protocol)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that states are left out is said once, by the process that asks for all this
-        judge = fetch_zoo(zoo, **chosen)
-        source = transferred_from(protocol)
-        fit = judge if source is None else fetch_zoo(source, **chosen)
-    if fit.layout != judge.layout:
-        raise ValueError(f"{source} has {fit.layout!r} and {zoo} {judge.layout!r}, but a transfer needs one layout")
-    found = folds(protocol, source or zoo, fit.properties, None if source is None else judge.properties)
-    return Data(fit, judge, found)
-
-
-def evaluate(zoo: str, protocol: str, fold: int, entries: tuple[Entry, ...], properties: tuple[str, ...]) -> list:
+def evaluate(tasks: tuple[Task, ...], fold: int, entries: tuple[Entry, ...]) -> list[Outcome]:
     """Fit some methods on one fold and let them predict.
 
     Parameters
     ----------
-    zoo, protocol : str
-        What is judged, and how.
+    tasks : tuple of Task
+        What is predicted; they differ in nothing but the property.
     fold : int
         Which fold.
     entries : tuple of Entry
         Methods. Those that transform the weights alike share the result.
-    properties : tuple of str
-        What is predicted.
 
     Returns
     -------
@@ -122,13 +77,22 @@ def evaluate(zoo: str, protocol: str, fold: int, entries: tuple[Entry, ...], pro
         One a method and property. A method that fails yields an outcome that says why.
     """
     shared: dict[str, _Features | Exception] = {}
-    return [_judge(fold, entry, name, (zoo, protocol), shared) for entry in entries for name in properties]
+    return [_judge(fold, entry, task, shared) for entry in entries for task in tasks]
 
 
-def unfitted(zoo: str, protocol: str, fold: int, entry: Entry, name: str) -> Any:
-    """The estimator of a method for one property in one fold."""
-    kind = "classification" if name in CATEGORICAL else "regression"
-    return entry.build(kind, name, load(zoo, protocol).fit.layout, seed_of(zoo, protocol, fold))
+def failed(tasks: tuple[Task, ...], fold: int, entries: tuple[Entry, ...], error: str) -> list[Outcome]:
+    """What :func:`evaluate` would have returned, of a call that came to nothing."""
+    nothing = np.empty(0, dtype=np.intp)
+    return [
+        Outcome(entry.name, task.property, fold, nothing, None, error, 0.0, 0.0, None, "")
+        for entry in entries
+        for task in tasks
+    ]
+
+
+def unfitted(task: Task, fold: int, entry: Entry) -> Any:
+    """The estimator of a method for one task in one fold."""
+    return entry.build(task.kind, task.property, load(task).fit.layout, seed_of(task.zoo, task.protocol, fold))
 
 
 class _Features(NamedTuple):
@@ -139,30 +103,30 @@ class _Features(NamedTuple):
     predict_seconds: float
 
 
-def _judge(
-    number: int, entry: Entry, name: str, place: tuple[str, str], shared: dict[str, _Features | Exception]
-) -> Outcome:
+def _judge(number: int, entry: Entry, task: Task, shared: dict[str, _Features | Exception]) -> Outcome:
+    name, kind = task.property, task.kind
     settings, predicted, error, fitting, predicting = "", None, None, 0.0, 0.0
     test = np.empty(0, dtype=np.intp)
     peak = _PeakMemory()
     try:
-        data = load(*place)
+        data = load(task)
         fold = data.folds[number]
+        lacking = [states for states in (data.fit, data.judge) if name not in states.properties]
+        if lacking:
+            raise ValueError(f"a zoo of {task.id} has no property {name!r}; it has {', '.join(lacking[0].properties)}")
         train, val, test = (rows[table[name].notna().to_numpy()[rows]] for rows, table in _parts(data, fold))
-        kind = "classification" if name in CATEGORICAL else "regression"
-        estimator = unfitted(*place, number, entry, name)
+        estimator = unfitted(task, number, entry)
         settings = in_one_line(estimator)
-        with _one_thread(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with one_quiet_thread():
             features = _features(data, fold, entry, estimator, name, shared)
-            predictor = estimator[-1] if _shares_features(entry, estimator) else estimator
+            predictor = estimator[-1] if _is_ours(entry, estimator) else estimator
             y, y_val = (data.fit.properties[name].to_numpy()[rows] for rows in (train, val))
             y, y_val = (_plain(values, kind) for values in (y, y_val))
             begin = time.perf_counter()
             held_out = {"groups": data.fit.groups[train]}
             if len(val):
                 held_out |= {"X_val": _rows(features.val, np.searchsorted(fold.val, val)), "y_val": y_val}
-            extra = {key: held_out[key] for key in _taken(predictor) if key in held_out}
+            extra = {said: held_out[key] for said, key in _taken(predictor).items() if key in held_out}
             predictor.fit(_rows(features.train, np.searchsorted(fold.train, train)), y, **extra)
             middle = time.perf_counter()
             predicted = _checked(
@@ -184,7 +148,7 @@ def _features(
     data: Data, fold: Fold, entry: Entry, estimator: Any, name: str, shared: dict[str, _Features | Exception]
 ) -> _Features:
     """Inputs of the last step: the transformers before it are fitted, or fail, once for all that share them."""
-    steps = Pipeline(estimator.steps[:-1]) if _shares_features(entry, estimator) else None
+    steps = Pipeline(estimator.steps[:-1]) if _is_ours(entry, estimator) and len(estimator) > 1 else None
     left_out = name if entry.inputs != "weights" else None
     key = joblib.hash((entry.inputs, left_out, steps))
     if key not in shared:
@@ -198,14 +162,14 @@ def _features(
     return found
 
 
-def _shares_features(entry: Entry, estimator: Any) -> bool:
-    """Whether transformers are fitted apart from the last step: those of this library never look at y."""
-    return entry.maker is None and isinstance(estimator, Pipeline) and len(estimator) > 1
+def _is_ours(entry: Entry, estimator: Any) -> bool:
+    """Whether the last step is fitted apart from the transformers before it: those of this library never look at y."""
+    return entry.maker is None and isinstance(estimator, Pipeline)
 
 
 def _transformed(data: Data, fold: Fold, inputs: str, left_out: str | None, steps: Pipeline | None) -> _Features:
-    zoos = (data.fit, data.fit, data.judge)
-    train, val, test = (_inputs(zoo, rows, inputs, left_out) for rows, zoo in zip(fold, zoos, strict=True))
+    parts = (data.fit, data.fit, data.judge)
+    train, val, test = (_inputs(states, rows, inputs, left_out) for rows, states in zip(fold, parts, strict=True))
     begin = middle = time.perf_counter()
     if steps is not None:
         train = steps.fit_transform(train)
@@ -214,28 +178,38 @@ def _transformed(data: Data, fold: Fold, inputs: str, left_out: str | None, step
     return _Features(train, val, test, middle - begin, time.perf_counter() - middle)
 
 
-def _inputs(zoo: Zoo, rows: np.ndarray, inputs: str, left_out: str | None) -> Any:
+def _inputs(states: States, rows: np.ndarray, inputs: str, left_out: str | None) -> Any:
     """What a method sees of some states: weights, hyper-parameters without the one to predict, or both."""
-    weights = np.asarray(zoo.data[rows]) if inputs != "hyperparameters" else None
+    weights = np.asarray(states.weights[states.rows[rows]]) if inputs != "hyperparameters" else None
     if inputs == "weights":
         return weights
-    table = zoo.properties[[p for p in HYPERPARAMETERS if p in zoo.properties and p != left_out]].iloc[rows]
+    table = states.properties[hyperparameters(states, left_out)].iloc[rows]
     if inputs == "hyperparameters":
         return table
-    frame = pd.DataFrame(weights, index=table.index, columns=[f"w{i}" for i in range(zoo.data.shape[1])])
+    frame = pd.DataFrame(weights, index=table.index, columns=[f"w{i}" for i in range(states.weights.shape[1])])
     return pd.concat([frame, table], axis=1)
+
+
+def hyperparameters(states: States, left_out: str | None) -> list[str]:
+    """The hyper-parameters that a zoo tells, without the one to predict."""
+    return [name for name in HYPERPARAMETERS if name in states.properties and name != left_out]
 
 
 def _rows(features: Any, rows: np.ndarray) -> Any:
     return features.iloc[rows] if isinstance(features, pd.DataFrame) else features[rows]
 
 
-def _taken(predictor: Any) -> set[str]:
-    """What a fit takes to choose by. What scikit-learn's boosting takes is for an early stopping that is off."""
+def _taken(predictor: Any) -> dict[str, str]:
+    """What a fit takes to choose by, and what that is called. Of scikit-learn's own, only searches ask for groups."""
     if isinstance(predictor, BaseSearchCV):
-        return {"groups"}
+        return {"groups": "groups"}
+    if isinstance(predictor, Pipeline):
+        # Validation data would have to go through its transformers, groups need not.
+        name, last = predictor.steps[-1]
+        return {f"{name}__groups": "groups"} if "groups" in _taken(last) else {}
+    # The validation data that scikit-learn's boosting takes are for an early stopping that holds out rows.
     foreign = type(predictor).__module__.startswith("sklearn.")
-    return set() if foreign else set(signature(predictor.fit).parameters)
+    return {} if foreign else {key: key for key in signature(predictor.fit).parameters}
 
 
 def _plain(values: Any, kind: str) -> np.ndarray:
@@ -260,23 +234,6 @@ def in_one_line(estimator: Any) -> str:
     return " ".join(
         (estimator.__repr__(N_CHAR_MAX=10_000) if hasattr(estimator, "get_params") else repr(estimator)).split()
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A worker has one core: times can be compared, and results do not depend on how many cores there are."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else 0
-    with threadpool_limits(1):
-        if torch:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            if torch:
-                torch.set_num_threads(before)
 
 
 class _PeakMemory:

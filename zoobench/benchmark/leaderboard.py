@@ -21,7 +21,7 @@ from zoobench.benchmark.ranking import (
     mean_ranks,
     win_rates,
 )
-from zoobench.benchmark.records import Record, iterate_records, to_frame
+from zoobench.benchmark.records import RECORDS, Record, iterate_records, to_frame
 
 #: What is shown where a method has no score.
 MISSING = {"text": "-", "markdown": "–", "latex": "--", "html": "–"}
@@ -35,8 +35,9 @@ class Leaderboard:
     Parameters
     ----------
     records : iterable of Record
-        One a task and method; of two for the same the last counts. Published numbers may be among them: they are shown,
-        and marked.
+        One a task and method; of two for the same the last counts. Published numbers may be among them: they are shown
+        and marked, but come from other splits, and so are not ranked with what was computed. Where there is nothing
+        else, they are ranked among themselves.
 
     Attributes
     ----------
@@ -55,8 +56,7 @@ class Leaderboard:
 
     Examples
     --------
-    >>> from zoobench.benchmark.leaderboard import Leaderboard
-    >>> from zoobench.benchmark.records import Record
+    >>> from zoobench.benchmark import Leaderboard, Record
     >>> values = {"ridge": 0.5, "boosting": 0.75}
     >>> board = Leaderboard(Record("z/test_acc/paper", name, "r2", {"r2": [value]}) for name, value in values.items())
     >>> board.methods
@@ -81,16 +81,18 @@ class Leaderboard:
         for (task, name), record in unique.items():
             if record.score is not None:
                 table.loc[task, name] = -record.score if record.metric in LOSSES else record.score
+        ours = {key for key, record in unique.items() if record.source == "ours"} or set(unique)
+        comparable = table.where([[(task, name) in ours for name in names] for task in self.tasks])
         # The same property under another protocol is not another task to be better on.
         protocols = [task.split("/")[2] for task in self.tasks]
-        weight = {name: int(table[[p == name for p in protocols]].count().sum()) for name in dict.fromkeys(protocols)}
-        self.protocol = max(weight, key=lambda name: weight[name])
-        self.ranked, _ = complete(table[[p == self.protocol for p in protocols]])
+        rows = {name: [p == name for p in protocols] for name in protocols}
+        self.protocol = max(rows, key=lambda name: int(comparable[rows[name]].count().sum()))
+        self.ranked, _ = complete(comparable[rows[self.protocol]])
         ranks = mean_ranks(self.ranked).reindex(names)
         # Who is not ranked comes last, with more tasks before fewer; names decide the rest.
         order = sorted(names, key=lambda n: (np.isnan(ranks[n]), np.nan_to_num(ranks[n]), -table[n].count(), n))
         self.methods = order
-        self.scores = table[order]
+        self.scores, self._comparable = table[order], comparable[order]
         self.ranked = self.ranked[[name for name in order if name in self.ranked]]
         self.fewest_tasks = fewest_tasks(self.ranked.shape[1])
         self.records = [unique[key] for key in sorted(unique, key=lambda k: (k[0], order.index(k[1])))]
@@ -98,8 +100,8 @@ class Leaderboard:
 
     @classmethod
     def from_folder(cls, *folders: str | os.PathLike[str]) -> Leaderboard:
-        """The leaderboard of one store of records or several; a later one's records count."""
-        return cls(record for folder in folders for record in iterate_records(folder))
+        """The leaderboard of stores of records, of which the later count; without any, of the bundled zoos' records."""
+        return cls(record for folder in folders or (RECORDS,) for record in iterate_records(folder))
 
     # -- what it says --------------------------------------------------------------------------------------------------
 
@@ -154,13 +156,17 @@ class Leaderboard:
         Raises
         ------
         ValueError
-            If one of the two has no score on the task.
+            If one of the two has no score on the task, or a published one, which comes from other splits.
         """
         pair = []
         for name in (first, second):
             record = self.record(task, name)
             if record is None or record.score is None:
                 raise ValueError(f"{name!r} has no score on {task!r}; there are scores of {self._scored(task)}")
+            if record.source == "published":
+                raise ValueError(
+                    f"the score of {name!r} on {task!r} is a published one, of other splits; compare what was computed"
+                )
             pair.append(record)
         values = [np.asarray(record.scores[record.metric], dtype=np.float64) for record in pair]
         sign = -1 if pair[0].metric in LOSSES else 1
@@ -177,16 +183,19 @@ class Leaderboard:
 
     def notes(self) -> list[str]:
         """What a reader has to know about this table."""
-        lacking = [name for name in self.methods if name not in self.ranked]
+        published = [name for name in self.methods if self._published(name, self.tasks)]
+        lacking = [name for name in self.methods if name not in self.ranked and name not in published]
         said = ["±: half of the 95 % interval from drawing the models that judge again; higher is better."]
         if lacking:
             said.append(f"Not ranked, for want of a result: {', '.join(lacking)}. Nothing missing is averaged over.")
+        if published and self.ranked.shape[1] and not set(published) & set(self.ranked):
+            said.append(f"Not ranked, as published numbers come from other splits: {', '.join(published)}.")
         if len({task.split("/")[2] for task in self.tasks}) > 1 or len(self.ranked) < len(self.tasks):
             said.append(f"Ranked over {len(self.ranked)} of {len(self.tasks)} tasks, those of {self.protocol}.")
         if len(self.ranked) < self.fewest_tasks and self.ranked.shape[1] > 1:
             said.append(
-                f"{len(self.ranked)} tasks are too few to call any difference among {self.ranked.shape[1]} methods "
-                f"significant: that takes {self.fewest_tasks} at least."
+                f"{so_many_tasks(len(self.ranked))} too few to call any difference among {self.ranked.shape[1]} "
+                f"methods significant: that takes {self.fewest_tasks} at least."
             )
         if len({task.split("/")[0] for task in self.tasks}) < len(self.tasks):
             said.append("Tasks of one zoo share its models, so ranks over them say less than their number suggests.")
@@ -235,15 +244,23 @@ class Leaderboard:
         return self.to_html()
 
     def __repr__(self) -> str:
-        return f"Leaderboard({len(self.methods)} methods, {len(self.tasks)} tasks)"
+        sizes = ((len(self.methods), "method"), (len(self.tasks), "task"))
+        return f"Leaderboard({', '.join(f'{n} {what}' + 's' * (n != 1) for n, what in sizes)})"
+
+    def _published(self, name: str, tasks: Iterable[str]) -> bool:
+        """Whether a method's scores on some tasks are published ones."""
+        found = [record.source for task in tasks if (record := self.record(task, name))]
+        return bool(found) and set(found) == {"published"}
+
+    def _marked(self, name: str, tasks: Iterable[str]) -> str:
+        return f"{name} (published)" if self._published(name, tasks) else name
 
     def _ranking_cells(self, style: str) -> list[list[str]]:
         ranking, lack = self.ranking(), MISSING[style]
         cells = [["method", "mean rank", "win rate", "tasks", "seconds to fit", "sees"]]
         for name, row in ranking.iterrows():
-            published = " (published)" if row["source"] == "published" else ""
             cells.append(
-                [f"{name}{published}"]
+                [self._marked(str(name), self.tasks)]
                 + [lack if np.isnan(row[key]) else f"{row[key]:.2f}" for key in ("mean_rank", "win_rate")]
                 + [f"{row['n_tasks']}/{len(self.tasks)}"]
                 + [lack if np.isnan(row["fit_seconds"]) else f"{row['fit_seconds']:.2g}", row["inputs"]]
@@ -263,8 +280,11 @@ class Leaderboard:
                 metric = next(r.metric for r in self.records if r.task == task)
                 head.append(f"{task.split('/')[1]} ({_METRICS.get(metric, metric)})")
             names = [name for name in self.methods if any(self.record(task, name) for task in tasks)]
-            best = {task: self.scores.loc[task].max() for task in tasks}
-            body = [[name, *(self._cell(task, name, best[task], style) for task in tasks)] for name in names]
+            best = {task: self._comparable.loc[task].max() for task in tasks}
+            body = [
+                [self._marked(name, tasks), *(self._cell(task, name, best[task], style) for task in tasks)]
+                for name in names
+            ]
             tables.append((f"{zoo}, {protocol}", [head, *body]))
         return tables
 
@@ -275,9 +295,14 @@ class Leaderboard:
         text = _number(record.score)
         if record.interval:
             text += f" ±{_number((record.interval[1] - record.interval[0]) / 2)}"
-        if self.scores.loc[task, name] == best:
+        if self._comparable.loc[task, name] == best:
             text = {"markdown": f"**{text}**", "latex": rf"\textbf{{{text}}}", "text": f"{text}*"}.get(style, text)
-        return text.replace("±", r" $\pm$ ") if style == "latex" else text
+        return text.replace("±", r"$\pm$ ") if style == "latex" else text
+
+
+def so_many_tasks(number: int) -> str:
+    """Beginning of a sentence: "1 task is", "5 tasks are"."""
+    return "1 task is" if number == 1 else f"{number} tasks are"
 
 
 def _number(value: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoobench.benchmark.kendall import resampled_tau
+
 #: Scores of predicted numbers and of predicted names; in each the first is the one that ranks, unless a protocol says
 #: otherwise.
 REGRESSION = ("r2", "mae", "spearman", "kendall_tau")
@@ -148,6 +150,8 @@ def _resampled(
             result = total(np.abs(truth - predicted)) / n
         elif metric == "accuracy":
             result = total((truth.astype(str) == predicted.astype(str)).astype(np.float64)) / n
+        elif metric == "kendall_tau":
+            result = resampled_tau(truth, predicted, model, counts)
         else:
             times = counts.astype(np.intp)[:, model]
             found = [

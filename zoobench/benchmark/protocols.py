@@ -53,11 +53,12 @@ def check_protocol(protocol: str) -> str:
     Parameters
     ----------
     protocol : str
-        ``"cv"`` is short for ``"cv-5x1"``.
+        ``"cv"`` is short for ``"cv-5x1"``; the zoo of a transfer may be a path.
 
     Returns
     -------
     str
+        Of a path, the folder's name is left.
 
     Raises
     ------
@@ -73,9 +74,9 @@ def check_protocol(protocol: str) -> str:
     if protocol == "cv":
         return DEFAULT_PROTOCOL
     if source := transferred_from(protocol):
-        from zoobench.datasets_registry.cards import find_card
+        from zoobench.benchmark.places import find_place
 
-        return f"transfer-from-{find_card(source).name}"
+        return f"transfer-from-{find_place(source).name}"
     size = _cross_validation(protocol)
     if protocol not in ("paper", "nfn") and (size is None or size[0] < 2 or size[1] < 1):
         raise ValueError(

@@ -40,6 +40,10 @@ def fewest_tasks(n_methods: int, *, alpha: float = 0.05) -> int:
     return next(n for n in count(1) if n_pairs * 2 / 2**n < alpha)
 
 
+#: Sets of tasks that methods have in common; more are not looked at.
+_MOST_SETS = 10_000
+
+
 def complete(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The largest part of a table in which nothing is missing, and the methods that are not in it.
 
@@ -51,8 +55,8 @@ def complete(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Returns
     -------
     table : DataFrame
-        Of the sets of tasks that a method has, and what two such sets have in common, the one with the most scores,
-        and the methods that have all of it; where two have as many, the one with more tasks.
+        The part with the most scores; where two have as many, the one with more tasks. Only among tables of methods
+        that lack tasks in more than ten thousand different ways may there be a larger one.
     left_out : list of str
         The other methods.
 
@@ -63,21 +67,24 @@ def complete(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     >>> complete(pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, None], "c": [0.3, 0.4]}))[1]
     ['b']
     """
-    known = table.notna()
-    sets = {tuple(known[name]): known[name] for name in known if known[name].any()}
-    sets |= {
-        tuple(one & other): one & other for one, other in combinations(list(sets.values()), 2) if (one & other).any()
-    }
+    # A set of tasks is a number, one bit a task. No method can be added to the largest part, and no task: it has the
+    # tasks that some methods have in common.
+    has = {name: sum(1 << i for i in np.flatnonzero(table[name].notna()).tolist()) for name in table}
+    sets: dict[int, None] = {}
+    for tasks in has.values():
+        sets |= dict.fromkeys([tasks, *(tasks & other for other in sets)][: _MOST_SETS - len(sets)])
+    sets.pop(0, None)
 
-    def size(tasks: pd.Series) -> tuple[int, int]:
-        n_tasks = int(tasks.sum())
-        return n_tasks * int(known[tasks].all().sum()), n_tasks
+    def size(tasks: int) -> tuple[int, int]:
+        n_tasks = tasks.bit_count()
+        return n_tasks * sum(tasks & known == tasks for known in has.values()), n_tasks
 
     if not sets:
         return table.iloc[:0, :0], list(table)
-    tasks = max(sets.values(), key=size)
-    whole = known[tasks].all()
-    return table.loc[tasks, whole], [name for name in table if not whole[name]]
+    tasks = max(sets, key=size)
+    rows = [bool(tasks >> i & 1) for i in range(len(table))]
+    whole = [name for name, known in has.items() if tasks & known == tasks]
+    return table.loc[rows, whole], [name for name in table if name not in whole]
 
 
 def mean_ranks(table: pd.DataFrame) -> pd.Series:
@@ -177,8 +184,8 @@ def compare_all(table: pd.DataFrame) -> list[Comparison]:
 
     References
     ----------
-    .. [1] A. Benavoli, G. Corani and F. Mangili, "Should We Really Use Post-Hoc Tests Based on Mean-Ranks?",
-       JMLR 17, 2016.
+    .. [1] Benavoli, A., Corani, G. and Mangili, F., "Should We Really Use Post-Hoc Tests Based on Mean-Ranks?", JMLR
+       17, 2016.
 
     Examples
     --------
@@ -288,7 +295,7 @@ def corrected_t_test(differences: np.ndarray, *, n_train: float, n_test: float) 
 
     References
     ----------
-    .. [1] C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003, section 3.
+    .. [1] Nadeau, C. and Bengio, Y., "Inference for the Generalization Error", Machine Learning 52, 2003, section 3.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from zoobench.datasets_registry.cards import ROOT
-from zoobench.errors import ZooFormatError
+from zoobench.errors import DISK_FULL, ZooFormatError
 
 SCHEMA_VERSION = 2
 
@@ -62,6 +63,12 @@ class Record:
         Of a published number, how it was read.
     schema : int
         Version of this form.
+
+    Examples
+    --------
+    >>> from zoobench.benchmark import Record
+    >>> Record("a_zoo/test_acc/cv-2x1", "ridge", "r2", {"r2": [0.5, 0.75]}).score
+    0.625
     """
 
     task: str
@@ -121,16 +128,43 @@ def save_record(record: Record, folder: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
     """
     path = path_of(Path(folder), record.task, record.method)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        scratch.write_text(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(f"the record of {record.method} on {record.task}", folder, error) from error
     return path
+
+
+def check_store(folder: str | os.PathLike[str]) -> Path:
+    """Make a store where there is none, and raise OSError, before any work, if it cannot be written to."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write("records", folder, error) from error
+    return Path(folder)
+
+
+def cannot_write(what: str, folder: str | os.PathLike[str], error: OSError) -> OSError:
+    """The same error as a sentence with a remedy."""
+    remedy = "make room there, or choose another folder" if error.errno in DISK_FULL else "choose another folder"
+    return type(error)(
+        f"cannot write {what} into {os.fspath(folder)}: {error.strerror or error}; {remedy}. What is there is kept"
+    )
 
 
 def load_record(path: str | os.PathLike[str]) -> Record:
@@ -230,7 +264,7 @@ def load_results(*folders: str | os.PathLike[str]) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from zoobench.benchmark.records import load_results
+    >>> from zoobench.benchmark import load_results
     >>> table = load_results()
     >>> tau = table[(table["zoo"] == "small_cnn_zoo_cifar10") & (table["protocol"] == "nfn")]
     >>> float(tau.set_index("method").loc["statnn_published", "score"])

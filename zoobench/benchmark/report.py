@@ -59,9 +59,7 @@ def write_report(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from zoobench.benchmark.leaderboard import Leaderboard
-    >>> from zoobench.benchmark.records import Record
-    >>> from zoobench.benchmark.report import write_report
+    >>> from zoobench.benchmark import Leaderboard, Record, write_report
     >>> board = Leaderboard([Record("a_zoo/test_acc/paper", "ridge", "r2", {"r2": [0.75]})])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = write_report(board, Path(folder) / "report.html").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from zoobench.benchmark.leaderboard import Leaderboard
+from zoobench.benchmark.leaderboard import Leaderboard, so_many_tasks
 from zoobench.benchmark.metrics import LOSSES
 from zoobench.benchmark.ranking import Comparison
 from zoobench.benchmark.records import Record
@@ -82,7 +82,7 @@ def critical_difference(board: Leaderboard) -> str:
         parts.append(_text(end - 4 if best_half else end + 4, y + 4, label, "label end" if best_half else "label"))
     said = "; ".join(f"{name} {ranks[name]:.2f}" for name in names)
     if n_tasks < board.fewest_tasks:
-        bars = f"{n_tasks} tasks are too few to call any difference significant, so there are no bars."
+        bars = f"{so_many_tasks(n_tasks)} too few to call any difference significant, so there are no bars."
     elif groups:
         bars = "Not significantly different: " + "; ".join(", ".join(group) for group in groups) + "."
     else:

@@ -6,7 +6,6 @@ import os
 import platform
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,16 @@ import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
 from zoobench.benchmark import metrics
+from zoobench.benchmark.data import Data, load
 from zoobench.benchmark.entries import DEFAULT_METHODS, Entry, find_entries
-from zoobench.benchmark.evaluation import Data, Outcome, evaluate, in_one_line, load, unfitted
-from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, n_folds, seed_of, transferred_from
-from zoobench.benchmark.records import Record, load_record, path_of, save_record
-from zoobench.benchmark.tasks import Task, default_zoos, tasks_of
-from zoobench.datasets_registry.cards import find_card
+from zoobench.benchmark.evaluation import Outcome, evaluate, failed, hyperparameters, in_one_line, unfitted
+from zoobench.benchmark.places import Place, split_task
+from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, n_folds, seed_of
+from zoobench.benchmark.records import Record, check_store, load_record, path_of, save_record
+from zoobench.benchmark.tasks import Task, default_zoos, tasks_of, two_of_one_name
+from zoobench.benchmark.workers import surviving
 from zoobench.errors import ZooFormatError
-from zoobench.fetch import stored_at
-from zoobench.generators.parallel import resolve_jobs, unordered
-from zoobench.store import read_index
+from zoobench.generators.parallel import resolve_jobs
 
 #: Where records go unless told otherwise.
 DEFAULT_STORE = "zoobench_results"
@@ -34,7 +33,7 @@ _LIBRARIES = ("zoobench", "numpy", "scipy", "scikit-learn", "torch", "pandas")
 
 
 def run_benchmark(
-    tasks: Sequence[Task | str] | None = None,
+    tasks: Sequence[Task | str | os.PathLike[str]] | None = None,
     *,
     methods: Sequence[str] = DEFAULT_METHODS,
     protocol: str = DEFAULT_PROTOCOL,
@@ -54,7 +53,8 @@ def run_benchmark(
     ----------
     tasks : sequence of Task or str, optional
         Tasks, such as ``"digits_cnn_s_seed/test_acc"``, or names of zoos, which stand for all of their tasks. By
-        default all tasks of the bundled zoos.
+        default all tasks of the bundled zoos. In the place of a name there may be the path of a folder with a zoo of
+        your own: ``"path/to/my_zoo"``, ``"path/to/my_zoo/test_acc"``.
     methods : sequence of str, default=DEFAULT_METHODS
         Names, or a user's own as ``file.py:MyEstimator``; see :func:`~zoobench.benchmark.entries.find_entry`.
     protocol : str, default="cv-5x1"
@@ -77,68 +77,77 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        For unknown tasks, methods or protocols.
+        For unknown tasks, methods or protocols; for two zoos of one name.
+    FileNotFoundError, ZooFormatError
+        If there is no zoo where a path leads.
+    OSError
+        If the store cannot be written to.
 
     Examples
     --------
     >>> import tempfile
-    >>> from zoobench.benchmark.runner import run_benchmark
+    >>> from zoobench.benchmark import run_benchmark
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (record,) = run_benchmark(["digits_cnn_s_seed/test_acc"], methods=["statistics_ridge"], out=folder)
     >>> bool(record.score > 0.9)
     True
     """
-    chosen, entries, store = resolve_tasks(tasks, protocol), find_entries(methods), Path(out)
-    store.mkdir(parents=True, exist_ok=True)
+    chosen, entries, store = resolve_tasks(tasks, protocol), find_entries(methods), check_store(out)
     known = {} if again else dict(_finished(chosen, entries, store))
     pairs = [(task, entry) for task in chosen for entry in entries if _applies(entry, task)]
+    if not pairs:
+        names = " and ".join(entry.name for entry in entries) or "no method"
+        raise ValueError(f"{names} can be asked of none of these tasks; choose other methods or tasks")
     calls = _calls([(task, entry) for task, entry in pairs if (task.id, entry.name) not in known])
-    total = sum(len(call[3]) * len(call[4]) for call in calls)
-    wanted = {(task.zoo, task.protocol): {} for task in chosen}  # type: dict[tuple[str, str], dict[str, Task]]
-    for task in chosen:
-        wanted[task.zoo, task.protocol][task.property] = task
+    total = sum(len(some) * len(them) for some, _, them in calls)
     by_name = {entry.name: entry for entry in entries}
     parts: dict[tuple[str, str], list[Outcome]] = {}
     done = 0
-    for call, outcomes in unordered(_evaluated, calls, resolve_jobs(n_jobs)):
-        zoo, rule = call[:2]
-        for outcome in outcomes:
-            task = wanted[zoo, rule][outcome.property]
+    for (some, fold, them), outcomes, error in surviving(evaluate, calls, resolve_jobs(n_jobs)):
+        by_property = {task.property: task for task in some}
+        for outcome in failed(some, fold, them, error) if outcomes is None else outcomes:
+            task = by_property[outcome.property]
             found = parts.setdefault((task.id, outcome.method), [])
             found.append(outcome)
-            if len(found) == n_folds(rule):
+            if len(found) == n_folds(task.protocol):
                 record = _record(task, by_name[outcome.method], sorted(found, key=lambda o: o.fold))
                 save_record(record, store)
                 known[task.id, outcome.method] = record
                 del parts[task.id, outcome.method]
-        done += len(outcomes)
+        done += len(some) * len(them)
         if progress:
-            progress(done, total, f"{zoo}, fold {call[2] + 1} of {n_folds(rule)}")
+            progress(done, total, f"{some[0].zoo}, fold {fold + 1} of {n_folds(some[0].protocol)}")
     return [known[task.id, entry.name] for task, entry in pairs]
 
 
 def _applies(entry: Entry, task: Task) -> bool:
-    """Whether a method can be asked: not one for numbers about names, nor the other way round."""
+    """Whether a method can be asked: not one for numbers about names, nor about hyper-parameters that nobody tells."""
     try:
-        estimator = unfitted(task.zoo, task.protocol, 0, entry, task.property)
+        estimator = unfitted(task, 0, entry)
+        if entry.inputs == "hyperparameters" and not hyperparameters(load(task).fit, task.property):
+            return False
         other = is_regressor(estimator) if task.kind == "classification" else is_classifier(estimator)
     except Exception:  # its record will say why
         return True
     return not other
 
 
-def resolve_tasks(tasks: Sequence[Task | str] | None, protocol: str) -> list[Task]:
-    """Tasks from what a user writes: tasks, texts, names of zoos, or None for the bundled zoos; each once."""
+def resolve_tasks(tasks: Sequence[Task | str | os.PathLike[str]] | None, protocol: str) -> list[Task]:
+    """Tasks from what a user writes: tasks, texts, names or paths of zoos, or None for the bundled zoos; each once."""
     if tasks is None:
         return tasks_of(default_zoos(), protocol=protocol)
     found: list[Task] = []
     for task in tasks:
         if isinstance(task, Task):
             found.append(task)
-        elif "/" in task:
-            found.append(Task.parse(task, protocol=protocol))
-        else:
-            found += tasks_of([task], protocol=protocol)
+            continue
+        zoo, name, rule = split_task(os.fspath(task))
+        found += tasks_of([zoo], protocol=protocol) if name is None else [Task(zoo, name, rule or protocol)]
+    known: dict[str, Place] = {}
+    for place in (place for task in found for place in (task.place, task.source) if place):
+        other = known.setdefault(place.name, place)
+        if os.path.realpath(other.folder) != os.path.realpath(place.folder):
+            raise two_of_one_name(other, place)
     return list(dict.fromkeys(found))
 
 
@@ -160,7 +169,7 @@ def _holds(record: Record, task: Task, entry: Entry) -> bool:
     if record.error or (record.task, record.method, record.source) != (task.id, entry.name, "ours"):
         return False
     try:
-        settings = in_one_line(unfitted(task.zoo, task.protocol, 0, entry, task.property))
+        settings = in_one_line(unfitted(task, 0, entry))
     except Exception:
         return False
     return (record.digest, record.settings, record.data_sha256, record.versions.get("zoobench")) == (
@@ -171,28 +180,22 @@ def _holds(record: Record, task: Task, entry: Entry) -> bool:
     ) and len(record.scores[record.metric]) == n_folds(task.protocol)
 
 
-def _calls(pairs: list[tuple[Task, Entry]]) -> list[tuple[Any, ...]]:
+def _calls(pairs: list[tuple[Task, Entry]]) -> list[tuple[tuple[Task, ...], int, tuple[Entry, ...]]]:
     """Arguments of :func:`evaluate`: one call a fold and kind of features, with all that can share them."""
-    together: dict[tuple[str, str, str], dict[Entry, list[str]]] = {}
+    together: dict[tuple[str, str, str], dict[Entry, list[Task]]] = {}
     for task, entry in pairs:
         # What methods of this library have in common is told by the first word of their names.
         family = entry.name.rpartition("_")[0] or entry.name
-        together.setdefault((task.zoo, task.protocol, family), {}).setdefault(entry, []).append(task.property)
+        together.setdefault((task.zoo, task.protocol, family), {}).setdefault(entry, []).append(task)
     calls = []
-    for (zoo, protocol, _), group in together.items():
-        by_properties: dict[tuple[str, ...], list[Entry]] = {}
-        for entry, names in group.items():
-            by_properties.setdefault(tuple(names), []).append(entry)
+    for (_, protocol, _), group in together.items():
+        by_tasks: dict[tuple[Task, ...], list[Entry]] = {}
+        for entry, tasks in group.items():
+            by_tasks.setdefault(tuple(tasks), []).append(entry)
         calls += [
-            (zoo, protocol, fold, tuple(entries), names)
-            for names, entries in by_properties.items()
-            for fold in range(n_folds(protocol))
+            (tasks, fold, tuple(entries)) for tasks, entries in by_tasks.items() for fold in range(n_folds(protocol))
         ]
     return calls
-
-
-def _evaluated(*call: Any) -> tuple[tuple[Any, ...], list[Outcome]]:
-    return call, evaluate(*call)
 
 
 def _record(task: Task, entry: Entry, outcomes: list[Outcome]) -> Record:
@@ -210,13 +213,13 @@ def _record(task: Task, entry: Entry, outcomes: list[Outcome]) -> Record:
         "digest": entry.digest,
         "versions": {name: version(name) for name in _LIBRARIES},
         "environment": environment(),
-        "command": f"zoobench run --tasks {task.id} --methods {shlex.quote(entry.text)}",
+        "command": f"zoobench run --tasks {shlex.quote(task.text)} --methods {shlex.quote(entry.text)}",
     }
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if failed:
-        places = "" if len(failed) == len(outcomes) else f" (in {len(failed)} of {len(outcomes)} folds)"
-        return Record(**about, error=f"{failed[0].error}{places}")
-    data = load(task.zoo, task.protocol)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if errors:
+        places = "" if len(errors) == len(outcomes) else f" (in {len(errors)} of {len(outcomes)} folds)"
+        return Record(**about, error=f"{errors[0]}{places}")
+    data = load(task)
     about |= {**_sizes(data, outcomes), "data_sha256": _data_digest(task)}
     truth = data.judge.properties[task.property].to_numpy()
     groups = np.asarray(data.judge.groups)
@@ -241,15 +244,8 @@ def _sizes(data: Data, outcomes: list[Outcome]) -> dict[str, int]:
 
 def _data_digest(task: Task) -> str:
     """Checksums of the weights and properties that a task looks at."""
-    load(task.zoo, task.protocol)  # so that they are there
-    names = [task.zoo, transferred_from(task.protocol)]
-    return " ".join(_zoo_digest(name) for name in names if name)
-
-
-@cache
-def _zoo_digest(zoo: str) -> str:
-    files = read_index(stored_at(find_card(zoo)))["files"]
-    return f"{files['weights']['sha256']} {files['properties']['sha256']}"
+    load(task)  # so that they are there
+    return " ".join(place.digest() for place in (task.place, task.source) if place)
 
 
 def environment() -> dict[str, Any]:

@@ -133,7 +133,7 @@ def linear_cka(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     References
     ----------
-    .. [1] S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of Neural Network Representations Revisited",
+    .. [1] Kornblith, S., Norouzi, M., Lee, H. and Hinton, G., "Similarity of Neural Network Representations Revisited",
        ICML 2019, equation 4.
 
     Examples

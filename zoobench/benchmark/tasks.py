@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import builtins  # because a task's property hides Python's
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+import pandas as pd
+
+from zoobench.benchmark.data import states_of
 from zoobench.benchmark.metrics import CLASSIFICATION, REGRESSION
-from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, check_protocol, selection, transferred_from
-from zoobench.datasets_registry.cards import find_card, read_cards
-from zoobench.properties import CATEGORICAL, PAPER_PROPERTIES
+from zoobench.benchmark.places import Place, find_place, is_nameable, split_task
+from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, check_protocol, transferred_from
+from zoobench.datasets_registry.cards import read_cards
+from zoobench.properties import CANONICAL, CATEGORICAL, PAPER_PROPERTIES
 
 
 @dataclass(frozen=True, order=True)
@@ -19,30 +24,39 @@ class Task:
 
     Parameters
     ----------
-    zoo : str
-        A zoo's name, such as ``"digits_cnn_s_seed"``; kept in full.
+    zoo : str or path-like
+        A zoo's name, such as ``"digits_cnn_s_seed"``, kept in full; or the folder of a zoo of your own, in the zoo
+        format, of which the folder's name is kept.
     property : str
-        A property of its states, such as ``"test_acc"``.
+        A property of its states, such as ``"test_acc"``: any number or name that the zoo has, but the seed.
     protocol : str, default="cv-5x1"
         See :mod:`zoobench.benchmark.protocols`; kept in full.
+    path, source_path : str, optional
+        Folder of the zoo, and of that which a transfer is from, as they were written; empty for zoos of the registry.
 
     Raises
     ------
     ValueError
-        If one of them is unknown.
+        If one of them is unknown; if a folder has the name of another zoo.
+    FileNotFoundError, ZooFormatError
+        If there is no zoo in a folder.
 
     Attributes
     ----------
     id : str
-        ``zoo/property/protocol``. It stays what it is: records are stored under it.
+        ``zoo/property/protocol``. It stays what it is: records are stored under it. It tells nothing of paths.
+    text : str
+        What names the task in a command: the id, with paths where there are some.
     kind : {"regression", "classification"}
         By the property: names are classified, numbers regressed.
+    place, source : Place
+        Where the zoo lies, and that which a transfer is from, else None.
     metrics : tuple of str
         All that is reported, the one that ranks first.
 
     Examples
     --------
-    >>> from zoobench.benchmark.tasks import Task
+    >>> from zoobench.benchmark import Task
     >>> task = Task.parse("digits_cnn_s_seed/test_acc")
     >>> task.id, task.kind, task.metric
     ('digits_cnn_s_seed/test_acc/cv-5x1', 'regression', 'r2')
@@ -51,17 +65,36 @@ class Task:
     zoo: str
     property: str
     protocol: str = DEFAULT_PROTOCOL
+    path: str = field(default="", compare=False, kw_only=True)
+    source_path: str = field(default="", compare=False, kw_only=True)
+    kind: str = field(init=False, compare=False, repr=False)
+    place: Place = field(init=False, compare=False, repr=False)
+    source: Place | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        name, known = self.property, PAPER_PROPERTIES
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{name!r} is no property that can be predicted; there are {', '.join(known)}{hint}")
-        object.__setattr__(self, "zoo", find_card(self.zoo).name)
-        object.__setattr__(self, "protocol", check_protocol(self.protocol))
-        if transferred_from(self.protocol) == self.zoo:
-            raise ValueError(f"{self.protocol} would judge {self.zoo} on what it was fitted on; name another zoo")
+        place, source = find_place(self.path or self.zoo), None
+        found = {"place": place, "zoo": place.name, "path": place.written if place.folder else ""}
+        if name := transferred_from(self.protocol):
+            source = find_place(self.source_path or name)
+            found |= {
+                "protocol": f"transfer-from-{source.name}",
+                "source_path": source.written if source.folder else "",
+            }
+            if source.name == place.name:
+                if source.folder != place.folder:
+                    raise two_of_one_name(place, source)
+                raise ValueError(
+                    f"{found['protocol']} would judge {place.name} on what it was fitted on; name another zoo"
+                )
+        else:
+            found |= {"protocol": check_protocol(self.protocol), "source_path": ""}
+        kind = _kind(place, self.property)
+        if source and _kind(source, self.property) != kind:
+            raise ValueError(
+                f"{self.property!r} is a number in one of {place.name} and {source.name}, and a name in the other"
+            )
+        for key, value in {**found, "source": source, "kind": kind}.items():
+            object.__setattr__(self, key, value)
 
     @classmethod
     def parse(cls, text: str, *, protocol: str = DEFAULT_PROTOCOL) -> Task:
@@ -70,7 +103,7 @@ class Task:
         Parameters
         ----------
         text : str
-            ``zoo/property`` or ``zoo/property/protocol``; the zoo as in ``fetch_zoo``.
+            ``zoo/property`` or ``zoo/property/protocol``; the zoo as in ``fetch_zoo``, or the path of a folder.
         protocol : str, default="cv-5x1"
             What holds if the text names none.
 
@@ -83,10 +116,10 @@ class Task:
         ValueError
             If it is not of that form, or names an unknown zoo, property or protocol.
         """
-        zoo, *rest = text.split("/")
-        if not 1 <= len(rest) <= 2 or not all(rest):
+        zoo, name, rule = split_task(text)
+        if name is None:
             raise ValueError(f"a task is written zoo/property or zoo/property/protocol, not {text!r}")
-        return cls(zoo, rest[0], rest[1] if len(rest) == 2 else protocol)
+        return cls(zoo, name, rule or protocol)
 
     @builtins.property
     def id(self) -> str:
@@ -94,9 +127,11 @@ class Task:
         return f"{self.zoo}/{self.property}/{self.protocol}"
 
     @builtins.property
-    def kind(self) -> str:
-        """Whether numbers or names are predicted."""
-        return "classification" if self.property in CATEGORICAL else "regression"
+    def text(self) -> str:
+        """What names the task in a command."""
+        source = transferred_from(self.protocol)
+        rule = f"transfer-from-{self.source_path or source}" if source else self.protocol
+        return f"{self.path or self.zoo}/{self.property}/{rule}"
 
     @builtins.property
     def metrics(self) -> tuple[str, ...]:
@@ -113,13 +148,51 @@ class Task:
         return self.metrics[0]
 
 
-def tasks_of(zoos: Iterable[str], *, protocol: str = DEFAULT_PROTOCOL) -> list[Task]:
+def _kind(place: Place, name: str) -> str:
+    """Whether a property is a number or a name, or a ValueError if the zoo does not have it."""
+    dtypes = place.dtypes()
+    known = [n for n in CANONICAL if n != "seed"] if dtypes is None else list(dtypes)
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        lack = (
+            ""
+            if dtypes is not None
+            else f". What else {place.name} has is known once it is here: `zoobench fetch {place.name}`"
+        )
+        raise ValueError(
+            f"{name!r} is no property that can be predicted of {place.name}; there are {', '.join(known)}{hint}{lack}"
+        )
+    if not is_nameable(name):
+        raise ValueError(
+            f"the property {name!r} of {place.name} cannot be part of a task's id; rename the column, with letters, "
+            "digits and _ . + - only"
+        )
+    if dtypes is None or (not place.folder and name in CANONICAL):
+        return "classification" if name in CATEGORICAL else "regression"
+    return "classification" if dtypes[name] in _NAMES else "regression"
+
+
+#: Types of columns whose values are names. A zoo in the zoo format has categories; the others are for completeness.
+_NAMES = ("category", "bool", "object", "str", "string")
+
+
+def two_of_one_name(first: Place, second: Place) -> ValueError:
+    """The error for two zoos whose records would overwrite each other."""
+    return ValueError(
+        f"two zoos are called {first.name!r}: {first.folder} and {second.folder}; rename one of the folders"
+    )
+
+
+def tasks_of(zoos: Iterable[str | os.PathLike[str]], *, protocol: str = DEFAULT_PROTOCOL) -> list[Task]:
     """Every task of some zoos: the properties of the paper's benchmark that vary within the zoo.
+
+    Of a zoo of your own also the properties that it has beyond those that every zoo may have.
 
     Parameters
     ----------
-    zoos : iterable of str
-        Names of zoos, which are fetched where they are not there yet.
+    zoos : iterable of str or path-like
+        Names of zoos, which are fetched where they are not there yet, or folders of zoos.
     protocol : str, default="cv-5x1"
         How predictions are judged.
 
@@ -129,23 +202,43 @@ def tasks_of(zoos: Iterable[str], *, protocol: str = DEFAULT_PROTOCOL) -> list[T
 
     Examples
     --------
-    >>> from zoobench.benchmark.tasks import tasks_of
+    >>> from zoobench.benchmark import tasks_of
     >>> [task.property for task in tasks_of(["digits_cnn_s_seed"])]
     ['test_acc', 'epoch', 'ggap']
     """
-    from zoobench.fetch import fetch_zoo
-
-    protocol = check_protocol(protocol)
+    rule = check_protocol(protocol)
     tasks = []
-    for name in zoos:
-        card = find_card(name)
+    for zoo in zoos:
+        place = find_place(zoo)
         # One state a model has one epoch, and so no epoch to predict.
-        table = fetch_zoo(card.name, properties="epoch", **selection(protocol)).properties
-        varying = [p for p in PAPER_PROPERTIES if p in table and table[p].nunique() > 1]
-        tasks += [Task(card.name, name, protocol) for name in varying]
+        table = states_of(place, rule, tell=True).properties
+        varying = [name for name in PAPER_PROPERTIES if name in table and table[name].nunique() > 1]
+        if place.folder:
+            varying += [name for name in place.dtypes() or () if name not in CANONICAL and _tells(table, name)]
+        if not varying:
+            raise ValueError(f"zoo {place.name!r} has no property that varies, and so no task")
+        tasks += [Task(place.written, name, protocol) for name in varying]
     return tasks
 
 
+def _tells(table: pd.DataFrame, name: str) -> bool:
+    """Whether something can be learnt of a property: numbers that vary, or names that models have in common."""
+    if not is_nameable(name) or table[name].nunique() < 2:
+        return False
+    return table[name].dtype.kind in "iuf" or 2 * table[name].nunique() <= table["model"].nunique()
+
+
 def default_zoos() -> list[str]:
-    """The bundled zoos, sparsified twins apart: twins are for studies of their own."""
+    """Names of the bundled zoos, sparsified twins apart: twins are for studies of their own.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from zoobench.benchmark import default_zoos
+    >>> default_zoos()
+    ['digits_cnn_s_hyp_rand', 'digits_cnn_s_seed']
+    """
     return [card.name for card in read_cards().values() if card.bundled and card.twin_of is None]

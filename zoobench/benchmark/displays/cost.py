@@ -35,9 +35,8 @@ class CostDisplay:
 
     Examples
     --------
+    >>> from zoobench.benchmark import Leaderboard, Record
     >>> from zoobench.benchmark.displays import CostDisplay
-    >>> from zoobench.benchmark.leaderboard import Leaderboard
-    >>> from zoobench.benchmark.records import Record
     >>> results = {"ridge": (0.5, 0.1), "boosting": (0.75, 10.0)}
     >>> board = Leaderboard(
     ...     Record("z/test_acc/paper", name, "r2", {"r2": [score]}, fit_seconds=[seconds])

@@ -40,13 +40,12 @@ class CriticalDifferenceDisplay:
 
     References
     ----------
-    .. [1] J. Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006.
+    .. [1] Demšar, J., "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006.
 
     Examples
     --------
+    >>> from zoobench.benchmark import Leaderboard, Record
     >>> from zoobench.benchmark.displays import CriticalDifferenceDisplay
-    >>> from zoobench.benchmark.leaderboard import Leaderboard
-    >>> from zoobench.benchmark.records import Record
     >>> scores = {"ridge": 0.5, "boosting": 0.75}
     >>> board = Leaderboard(Record("z/test_acc/paper", name, "r2", {"r2": [value]}) for name, value in scores.items())
     >>> print(CriticalDifferenceDisplay.from_leaderboard(board).note_.get_text())

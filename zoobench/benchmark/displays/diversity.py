@@ -37,7 +37,7 @@ class DiversityDisplay:
     Examples
     --------
     >>> from zoobench import fetch_zoo
-    >>> from zoobench.benchmark.analysis import analyze_zoo
+    >>> from zoobench.benchmark import analyze_zoo
     >>> from zoobench.benchmark.displays import DiversityDisplay
     >>> table = analyze_zoo(fetch_zoo("digits_cnn_s"), measures=["distance"])
     >>> sorted(DiversityDisplay.from_analysis(table).lines_)

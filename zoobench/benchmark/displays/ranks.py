@@ -37,9 +37,8 @@ class RankDisplay:
 
     Examples
     --------
+    >>> from zoobench.benchmark import Leaderboard, Record
     >>> from zoobench.benchmark.displays import RankDisplay
-    >>> from zoobench.benchmark.leaderboard import Leaderboard
-    >>> from zoobench.benchmark.records import Record
     >>> scores = {"ridge": 0.5, "boosting": 0.75}
     >>> board = Leaderboard(Record("z/test_acc/paper", name, "r2", {"r2": [value]}) for name, value in scores.items())
     >>> RankDisplay.from_leaderboard(board, task="z/test_acc/paper").values.to_dict()

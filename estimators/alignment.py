@@ -92,8 +92,8 @@ class PermutationAligner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] S. Ainsworth, J. Hayase, S. Srinivasa, "Git Re-Basin: Merging Models modulo Permutation Symmetries", ICLR
-       2023, arXiv:2209.04836, section 3.2. Its MergeMany alternates matching and averaging as the search for the
+    .. [1] Ainsworth, S., Hayase, J. and Srinivasa, S., "Git Re-Basin: Merging Models modulo Permutation Symmetries",
+       ICLR 2023, arXiv:2209.04836, section 3.2. Its MergeMany alternates matching and averaging as the search for the
        centre does here.
 
     Examples

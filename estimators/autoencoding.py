@@ -133,11 +133,18 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         ndarray of shape (n_states, latent_dim), of the dtype of X
+
+        Raises
+        ------
+        ValueError
+            If a state's weights are so large that the networks' numbers overflow.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         encode = self._run("encoder", X.dtype)
-        return np.concatenate([encode((X[rows] - self.shift_) / self.scale_) for rows in _blocks(X.shape)])
+        latents = np.concatenate([encode((X[rows] - self.shift_) / self.scale_) for rows in _blocks(X.shape)])
+        _require_finite(latents, X, "latent vector")
+        return latents
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Weight vectors of latent vectors.
@@ -150,6 +157,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         ndarray of shape (n_states, n_weights), of the dtype of X
+
+        Raises
+        ------
+        ValueError
+            If the length is wrong, or a latent vector is so large that the networks' numbers overflow.
         """
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32])
@@ -159,6 +171,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         found = np.empty((len(X), len(self.scale_)), dtype=X.dtype)
         for rows in _blocks(found.shape):
             found[rows] = decode(X[rows]) * self.scale_ + self.shift_
+        _require_finite(found, X, "weight vector")
         return found
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -178,6 +191,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         -------
         float
             1 for a perfect reconstruction, 0 for one that is as far off as the training zoo's mean.
+
+        Raises
+        ------
+        ValueError
+            If a state's weights are so large that the networks' numbers overflow.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -185,7 +203,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         encode, decode = self._run("encoder", X.dtype), self._run("decoder", X.dtype)
         for rows in _blocks(X.shape):
             seen = (X[rows] - self.shift_) / self.scale_
-            residual += np.square(seen - decode(encode(seen))).sum()
+            again = decode(encode(seen))
+            _require_finite(again, X[rows], "reconstruction")
+            residual += np.square(seen - again).sum()
             total += np.square((X[rows] - self.mean_) / self.scale_).sum()
         return float(1 - residual / total) if total else float(residual == 0)
 
@@ -277,6 +297,18 @@ def _reconstruction_loss(networks: nn.ModuleDict, weights: torch.Tensor) -> floa
     for block in weights.split(_BLOCK_ROWS):
         total += float((networks["decoder"](networks["encoder"](block)) - block).square().sum())
     return total / weights.numel()
+
+
+def _require_finite(found: np.ndarray, X: np.ndarray, what: str) -> None:
+    """Name the first row whose numbers are too large for the networks, which would otherwise become NaN unsaid."""
+    lost = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(lost):
+        peak = float(np.abs(X[lost[0]]).max())
+        raise ValueError(
+            f"the {what} of {len(lost)} of the rows of X is not finite in {found.dtype}: the first has numbers up to "
+            f"{peak:.3g}, too large for the networks. Leave such rows out, as fetch_zoo and load_zoo leave out states "
+            "by max_abs_weight"
+        )
 
 
 def _warn_of_outliers(X: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from zoobench.estimators.adam import AdamSettings, train_linear_layers
 from zoobench.estimators.held_out import check_alphas, check_groups, check_validation_data, stratified_folds
@@ -83,8 +83,8 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS 2022,
-       section 4.
+    .. [1] Schürholt, K., et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS
+       2022, section 4.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class LinearProbeClassifier(ClassifierMixin, BaseEstimator):
             self._fit_adam(X, codes)
             return self
         if validation:
-            held_out: _Parts = [(X, codes, validation[0], codes_of(validation[1], self.classes_))]
+            held_out: _Parts = [(X, codes, validation[0], validation_codes(validation[1], self.classes_))]
         else:
             fold = stratified_folds(codes, groups)
             parts = [(fold != number, fold == number) for number in range(fold.max() + 1)]
@@ -285,3 +285,28 @@ def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
         return np.full(len(y), -1)
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[places] == y, places, -1)
+
+
+def validation_codes(y_val: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Number of each class of validation data, which may stand in a column, as y may.
+
+    Parameters
+    ----------
+    y_val : ndarray of shape (n_samples,) or (n_samples, 1)
+        Classes.
+    classes : ndarray of shape (n_classes,)
+        The known ones, sorted.
+
+    Returns
+    -------
+    ndarray of int, shape (n_samples,)
+        As of :func:`codes_of`.
+
+    Raises
+    ------
+    ValueError
+        If there is more than one column.
+    """
+    if y_val.ndim > 1 and y_val.shape[1:] != (1,):
+        raise ValueError(f"y_val must have one class a row, but its shape is {y_val.shape}; give a 1-D array")
+    return codes_of(column_or_1d(y_val, warn=True), classes)

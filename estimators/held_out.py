@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d, validate_data
 
 #: The paper's penalties, in its order: among equally good ones the first, the strongest, wins.
-#: K. Schuerholt et al., "Model Zoos", NeurIPS 2022, code of the benchmark.
+#: K. Schürholt et al., "Model Zoos", NeurIPS 2022, code of the benchmark.
 PAPER_ALPHAS = (1e3, 3e2, 1e2, 3e1, 1e1, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 

@@ -145,9 +145,9 @@ class HyperRepresentation(BaseAutoencoder):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
+    .. [1] Schürholt, K., et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
        Characteristic Prediction", NeurIPS 2021, arXiv:2110.15288.
-    .. [2] K. Schuerholt et al., "Hyper-Representations as Generative Models", NeurIPS 2022, arXiv:2209.14733.
+    .. [2] Schürholt, K., et al., "Hyper-Representations as Generative Models", NeurIPS 2022, arXiv:2209.14733.
 
     Examples
     --------

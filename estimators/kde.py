@@ -22,7 +22,7 @@ _LOG_2PI = math.log(2 * math.pi)
 class WeightKDE(DensityMixin, BaseEstimator):
     r"""Gaussian kernel density of weight vectors, to draw new ones from.
 
-    With n models that have the weights :math:`w_1, \dots, w_n` of d numbers each, and a bandwidth
+    With n models that have the weights :math:`w_1, \ldots, w_n` of d numbers each, and a bandwidth
     :math:`h_j` for each number, the density is
 
     .. math::
@@ -72,9 +72,9 @@ class WeightKDE(DensityMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Hyper-Representations as Generative Models: Sampling Unseen Neural Network Weights",
+    .. [1] Schürholt, K., et al., "Hyper-Representations as Generative Models: Sampling Unseen Neural Network Weights",
        NeurIPS 2022, section 3.
-    .. [2] D. W. Scott, "Multivariate Density Estimation", 1992; B. W. Silverman, "Density Estimation", 1986.
+    .. [2] Scott, D. W., "Multivariate Density Estimation", 1992; Silverman, B. W., "Density Estimation", 1986.
 
     Examples
     --------

@@ -50,7 +50,7 @@ class LatentKDE(DensityMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Hyper-Representations as Generative Models: Sampling Unseen Neural Network Weights",
+    .. [1] Schürholt, K., et al., "Hyper-Representations as Generative Models: Sampling Unseen Neural Network Weights",
        NeurIPS 2022, section 3.
 
     Examples
@@ -105,6 +105,9 @@ class LatentKDE(DensityMixin, BaseEstimator):
         ValueError
             If y is known for no model.
         """
+        # Whoever interrupts a fit, or has it fail, is left with an estimator that is not fitted, never with two halves.
+        if hasattr(self, "kde_"):
+            del self.kde_
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         self.autoencoder_ = WeightPCA() if self.autoencoder is None else clone(self.autoencoder)
         self.autoencoder_.fit(X, y)
@@ -163,3 +166,6 @@ class LatentKDE(DensityMixin, BaseEstimator):
         float
         """
         return float(self.score_samples(X).sum())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "kde_")

@@ -68,8 +68,8 @@ class LinearProbeRegressor(KnownTargetsMixin, MultiOutputMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS 2022,
-       section 4.
+    .. [1] Schürholt, K., et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS
+       2022, section 4.
 
     Examples
     --------

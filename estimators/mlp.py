@@ -30,14 +30,19 @@ class MlpPreset(NamedTuple):
     lr: float
     weight_decay: float
     batch_size: int
+    max_epochs: int
+    schedule: str | None
     sigmoid: bool
     on_statistics: bool
 
 
+#: One cycle of learning rates reaches in forty epochs what a constant rate takes hundreds for.
+_OURS = MlpPreset((256, 256), 0.1, 3e-3, 1e-4, 128, 40, "onecycle", sigmoid=False, on_statistics=False)
+
 PRESETS = {
-    "mlp": MlpPreset((256, 256), 0.1, 1e-3, 1e-4, 64, sigmoid=False, on_statistics=False),
-    "statnn": MlpPreset((256, 256), 0.1, 1e-3, 1e-4, 64, sigmoid=False, on_statistics=True),
-    "unterthiner": MlpPreset((301,) * 4, 0.107, 2.33e-3, 0.0, 512, sigmoid=True, on_statistics=False),
+    "mlp": _OURS,
+    "statnn": _OURS._replace(on_statistics=True),
+    "unterthiner": MlpPreset((301,) * 4, 0.107, 2.33e-3, 0.0, 512, 300, None, sigmoid=True, on_statistics=False),
 }
 
 #: What StatNN describes layers by: mean, variance, and percentiles 0, 25, 50, 75 and 100 of weights and biases.
@@ -61,7 +66,7 @@ class BasePropertyNetwork(BaseEstimator):
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "weight_decay": [Interval(Real, 0, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str],
@@ -72,7 +77,7 @@ class BasePropertyNetwork(BaseEstimator):
     preset: str
     layout: WeightLayout | str | None
     hidden_layer_sizes: Any
-    max_epochs: int
+    max_epochs: int | None
     validation_fraction: float
     n_iter_no_change: int | None
     device: str
@@ -141,13 +146,14 @@ class BasePropertyNetwork(BaseEstimator):
             network,
             batch_loss,
             len(kept),
-            max_epochs=self.max_epochs,
+            max_epochs=self._setting("max_epochs"),
             batch_size=self._setting("batch_size"),
             lr=self._setting("lr"),
             weight_decay=self._setting("weight_decay"),
             seed=seed,
             device=device,
             optimizer="adamw",
+            schedule=PRESETS[self.preset].schedule,
             validation_loss=(lambda: watched_loss(network(watched), held_numbers)) if len(held) else None,
             n_iter_no_change=self.n_iter_no_change,
             n_threads=1,  # so small a network trains faster so, and equally on any machine

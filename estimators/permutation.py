@@ -58,9 +58,9 @@ class NeuronPermutation(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] R. Hecht-Nielsen, "On the algebraic structure of feedforward network weight spaces", Advanced Neural
+    .. [1] Hecht-Nielsen, R., "On the algebraic structure of feedforward network weight spaces", Advanced Neural
        Computers 1990, which describes the symmetry.
-    .. [2] K. Schuerholt et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
+    .. [2] Schürholt, K., et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
        Characteristic Prediction", NeurIPS 2021, section 3, which uses it to augment data.
 
     Examples

@@ -94,7 +94,7 @@ def principal_axes(
 
     References
     ----------
-    .. [1] C. Musco and C. Musco, "Randomized Block Krylov Methods for Stronger and Faster Approximate Singular Value
+    .. [1] Musco, C. and Musco, C., "Randomized Block Krylov Methods for Stronger and Faster Approximate Singular Value
        Decomposition", NeurIPS 2015.
 
     Examples

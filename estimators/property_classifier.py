@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.nn import functional
 
-from zoobench.estimators.classifier import codes_of
+from zoobench.estimators.classifier import validation_codes
 from zoobench.estimators.held_out import check_groups, check_validation_data
 from zoobench.estimators.mlp import BasePropertyNetwork, OutputLoss
 from zoobench.estimators.torch_training import resolve_device, seed_of
@@ -40,12 +40,12 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
     preset : {"mlp", "statnn", "unterthiner"}, default="mlp"
         What the parameters are that are None.
 
-        - ``"mlp"``: two hidden layers of 256 units, dropout 0.1, AdamW with learning rate 1e-3 and weight decay 1e-4,
-          batches of 64.
+        - ``"mlp"``: two hidden layers of 256 units, dropout 0.1, AdamW with weight decay 1e-4, batches of 128,
+          and 40 epochs of one cycle of learning rates, of which 3e-3 is the highest [3]_.
         - ``"statnn"``: the same on statistics of each layer, which are computed inside: X are weights. Mean, variance
           and percentiles 0, 25, 50, 75 and 100 of weights and biases, as StatNN takes them [2]_.
         - ``"unterthiner"``: four hidden layers of 301 units, dropout 0.107, Adam with learning rate 2.33e-3, batches
-          of 512: the published network [1]_, with a softmax where that has a sigmoid.
+          of 512, at most 300 epochs: the published network [1]_, with a softmax where that has a sigmoid.
     layout : WeightLayout, str or None, default=None
         With ``"statnn"``, which columns of X belong to which layer: a layout, or the name of an architecture. None
         takes all columns as one layer that is all weight.
@@ -54,16 +54,17 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
     dropout : float, default=None
         Share of hidden units that are zeroed while training.
     lr : float, default=None
-        Learning rate.
+        Learning rate; with ``"mlp"`` and ``"statnn"`` the highest of the cycle.
     weight_decay : float, default=None
         Weight decay of AdamW.
     batch_size : int, default=None
         Rows a step.
-    max_epochs : int, default=300
-        Passes over the training rows, at most.
+    max_epochs : int, default=None
+        Passes over the training rows, at most; with ``"mlp"`` and ``"statnn"`` the length of the cycle of learning
+        rates.
     validation_fraction : float, default=0.15
         Share of the groups, or rows, that are held out where there are no validation data.
-    n_iter_no_change : int or None, default=30
+    n_iter_no_change : int or None, default=40
         Stop after that many epochs without a lower loss on what is held out. None trains for ``max_epochs`` and holds
         nothing out; validation data then still choose the best epoch.
     device : str, default="auto"
@@ -107,8 +108,10 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
 
     References
     ----------
-    .. [1] T. Unterthiner et al., "Predicting Neural Network Accuracy from Weights", arXiv:2002.11448, section 4.
-    .. [2] A. Zhou et al., "Permutation Equivariant Neural Functionals", arXiv:2302.14040, section 4.
+    .. [1] Unterthiner, T., et al., "Predicting Neural Network Accuracy from Weights", arXiv:2002.11448, section 4.
+    .. [2] Zhou, A., et al., "Permutation Equivariant Neural Functionals", arXiv:2302.14040, section 4.
+    .. [3] Smith, L. and Topin, N., "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
+       Rates", arXiv:1708.07120.
 
     Examples
     --------
@@ -132,9 +135,9 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
         lr: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | None = None,
-        max_epochs: int = 300,
+        max_epochs: int | None = None,
         validation_fraction: float = 0.15,
-        n_iter_no_change: int | None = 30,
+        n_iter_no_change: int | None = 40,
         device: str = "auto",
         random_state: Any = 0,
         verbose: int = 0,
@@ -179,7 +182,7 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
         ------
         ValueError
             If there are fewer than two classes, ``X_val`` comes without ``y_val`` or the other way round, shapes do not
-            fit, all rows are in one group, or training diverges.
+            fit, ``y_val`` has none of y's classes, all rows are in one group, or training diverges.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(y)
@@ -192,7 +195,13 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
         rows = np.arange(len(X))
         held_out = None
         if validation is not None:
-            held_out = validation[0], _cross_entropy(codes_of(validation[1], self.classes_), device)
+            watched = validation_codes(validation[1], self.classes_)
+            if (watched == _UNKNOWN).all():
+                raise ValueError(
+                    f"y_val has none of the classes of y ({_shown(self.classes_)}) but {_shown(validation[1])}: there is "
+                    "nothing to choose an epoch by; give validation data of the same property, or groups in their place"
+                )
+            held_out = validation[0], _cross_entropy(watched, device)
         split = self._split(rows, groups, seed) if held_out is None else (rows, rows[:0])
         self._train(X, len(self.classes_), split, _cross_entropy(codes, device), held_out, seed=seed, device=device)
         return self
@@ -227,6 +236,11 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
         outputs = self._outputs(X)
         predicted: np.ndarray = self.classes_[outputs.argmax(axis=1)]
         return predicted
+
+
+def _shown(classes: np.ndarray) -> str:
+    names = [str(name) for name in np.unique(classes)]
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _cross_entropy(codes: np.ndarray, device: str) -> OutputLoss:

@@ -58,8 +58,8 @@ class LayerScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt, M. W. Mahoney and D. Borth, "Towards Scalable and Versatile Weight Space Learning", ICML 2024,
-       arXiv:2406.09997, section 3.
+    .. [1] Schürholt, K., Mahoney, M. W. and Borth, D., "Towards Scalable and Versatile Weight Space Learning", ICML
+       2024, arXiv:2406.09997, section 3.
 
     Examples
     --------

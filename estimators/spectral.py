@@ -111,11 +111,11 @@ class SpectralFeatures(TransformerMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] C. H. Martin, T. Peng and M. W. Mahoney, "Predicting trends in the quality of state-of-the-art neural
+    .. [1] Martin, C. H., Peng, T. and Mahoney, M. W., "Predicting trends in the quality of state-of-the-art neural
        networks without access to training or testing data", Nature Communications 12, 4122 (2021).
-    .. [2] Y. Zhou et al., "Temperature Balancing, Layer-wise Weight Analysis, and Neural Network Training", NeurIPS
+    .. [2] Zhou, Y., et al., "Temperature Balancing, Layer-wise Weight Analysis, and Neural Network Training", NeurIPS
        2023.
-    .. [3] A. Clauset, C. R. Shalizi and M. E. J. Newman, "Power-Law Distributions in Empirical Data", SIAM Review 51
+    .. [3] Clauset, A., Shalizi, C. R. and Newman, M. E. J., "Power-Law Distributions in Empirical Data", SIAM Review 51
        (2009), section 3.
 
     Examples

@@ -92,13 +92,13 @@ class WeightStatistics(TransformerMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS 2022,
-       section 4.
-    .. [2] T. Unterthiner et al., "Predicting Neural Network Accuracy from Weights", arXiv:2002.11448, section 3.
-    .. [3] K. Schuerholt et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
+    .. [1] Schürholt, K., et al., "Model Zoos: A Dataset of Diverse Populations of Neural Network Models", NeurIPS
+       2022, section 4.
+    .. [2] Unterthiner, T., et al., "Predicting Neural Network Accuracy from Weights", arXiv:2002.11448, section 3.
+    .. [3] Schürholt, K., et al., "Self-Supervised Representation Learning on Neural Network Weights for Model
        Characteristic Prediction", NeurIPS 2021, section 4.
-    .. [4] K. Schuerholt, M. W. Mahoney and D. Borth, "Towards Scalable and Versatile Weight Space Learning", ICML 2024,
-       and the code published with it.
+    .. [4] Schürholt, K., Mahoney, M. W. and Borth, D., "Towards Scalable and Versatile Weight Space Learning", ICML
+       2024, and the code published with it.
 
     Examples
     --------

@@ -353,16 +353,29 @@ def _diverged(epoch: int, lr: float, something_is_kept: bool) -> None:
     )
 
 
+class _Limited:
+    """How many trainings have set torch's number of threads, and what it was before the first."""
+
+    lock, n_trainings, before = Lock(), 0, 1
+
+
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
+    """Torch on so many threads meanwhile, and afterwards on as many as the first of several that overlap has found."""
+    if number is None:
+        yield
+        return
+    with _Limited.lock:
+        if not _Limited.n_trainings:
+            _Limited.before = torch.get_num_threads()
+        _Limited.n_trainings += 1
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        if number is not None:
-            torch.set_num_threads(before)
+        with _Limited.lock:
+            _Limited.n_trainings -= 1
+            torch.set_num_threads(_Limited.before)
 
 
 @contextmanager

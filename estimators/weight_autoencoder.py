@@ -87,7 +87,7 @@ class WeightAutoencoder(BaseAutoencoder):
 
     References
     ----------
-    .. [1] K. Schuerholt et al., "Hyper-Representations as Generative Models", NeurIPS 2022, arXiv:2209.14733.
+    .. [1] Schürholt, K., et al., "Hyper-Representations as Generative Models", NeurIPS 2022, arXiv:2209.14733.
 
     Examples
     --------

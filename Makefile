@@ -14,10 +14,11 @@ CREATED := $(VENV)/.created
 CORE := $(VENV)/.installed-core
 TEST := $(VENV)/.installed-test
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: leaderboard test lint format benchmark clean help
+.PHONY: leaderboard test lint format benchmark docs clean help
 
 leaderboard: $(CORE)  ## Run the benchmark on the bundled zoos, print its table and write its page
 	$(BIN)/zoobench run --n-jobs -1
@@ -34,8 +35,13 @@ format: $(DEV)  ## Mend style and formatting where a machine can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-benchmark: $(TEST)  ## Time what must be fast against its baselines
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o python_files='bench_*.py'
+benchmark: $(TEST)  ## Time what must be fast against its baselines, and print all ratios
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-columns=min,median,rounds
+
+# -E: a page that did not change may refer to one that did.
+docs: $(DOCS)  ## Build the site of the documentation, its examples and pictures included
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going -b html docs docs/_build/html
+	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
 
 clean:  ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
@@ -62,3 +68,7 @@ $(TEST): $(SETTINGS) | $(CREATED)
 $(DEV): $(SETTINGS) | $(CREATED)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(CORE) $(TEST)
+
+$(DOCS): $(SETTINGS) | $(CREATED)
+	$(INSTALL) --editable '.[docs]'
+	@touch $@ $(CORE)

@@ -17,6 +17,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from scipy.optimize import linear_sum_assignment
 
+from conftest import Beside
 from zoobench.estimators.alignment import PermutationAligner
 from zoobench.estimators.permutation import NeuronPermutation
 from zoobench.fetch import fetch_zoo
@@ -64,7 +65,7 @@ def match_one(
     return best
 
 
-def test_alignment(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_alignment(benchmark: BenchmarkFixture, beside: Beside, capsys: pytest.CaptureFixture[str]) -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     zoo = fetch_zoo("digits_cnn_s")
@@ -84,6 +85,7 @@ def test_alignment(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[st
             match_one(reference, model, rng)
         loop = min(loop, (time.process_time() - started) * N_STATES / N_IN_LOOP)
     benchmark.extra_info["ratio"] = loop / ours
+    beside(f"PermutationAligner, {N_STATES} CNN-s models", ours, "a loop over models", loop)
     with capsys.disabled():
         print(
             f"\n{N_STATES} models, {N_INIT} starts, 1 core: {ours:.2f} s; a loop takes {loop / ours:.1f} times as long"

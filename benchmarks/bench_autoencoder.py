@@ -16,6 +16,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.data import DataLoader, TensorDataset
 
+from conftest import Beside
 from zoobench.estimators.contrastive import nt_xent
 from zoobench.estimators.hyper_representation import HyperRepresentation, Views
 from zoobench.layout import WeightLayout
@@ -47,7 +48,9 @@ def plain_epoch(model: HyperRepresentation, X: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("contrastive_weight", [0.0, 0.1])
-def test_epoch(benchmark: BenchmarkFixture, contrastive_weight: float, capsys: pytest.CaptureFixture[str]) -> None:
+def test_epoch(
+    benchmark: BenchmarkFixture, beside: Beside, contrastive_weight: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     X = np.random.default_rng(0).normal(size=(N_STATES, LAYOUT.n_weights)).astype(np.float32)
@@ -63,6 +66,8 @@ def test_epoch(benchmark: BenchmarkFixture, contrastive_weight: float, capsys: p
             fastest[name] = min(fastest[name], time.process_time() - started)
     ratio = fastest["ours"] / fastest["plain"]
     benchmark.extra_info["ratio"] = ratio
+    what = f"an epoch of HyperRepresentation, contrast {contrastive_weight}"
+    beside(what, fastest["ours"], "plain PyTorch loop", fastest["plain"])
     with capsys.disabled():
         print(f"\ncontrastive {contrastive_weight}: {fastest['ours']:.2f} s an epoch, {ratio:.2f} of a plain loop")
     benchmark.pedantic(model.fit, args=(X,), rounds=1)

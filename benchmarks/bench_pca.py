@@ -19,6 +19,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.decomposition import PCA
 
+from conftest import Beside
 from zoobench.estimators.pca import WeightPCA
 
 SHAPE, N_FACTORS, N_ROUNDS = (20_000, 10_853), 400, 3
@@ -52,7 +53,7 @@ ESTIMATORS: dict[str, Callable[[], Any]] = {
 }
 
 
-def test_speed(benchmark: BenchmarkFixture, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed(benchmark: BenchmarkFixture, beside: Beside, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     X = mapped(path)
     fastest, explained = dict.fromkeys(ESTIMATORS, np.inf), {}
     for _ in range(N_ROUNDS):
@@ -63,6 +64,7 @@ def test_speed(benchmark: BenchmarkFixture, path: Path, capsys: pytest.CaptureFi
             explained[name] = float(fitted.explained_variance_ratio_.sum())
     ratio = fastest["WeightPCA"] / fastest["PCA"]
     benchmark.extra_info.update(ratio=ratio, explained=explained)
+    beside("WeightPCA(50), memory map of 868 MB", fastest["WeightPCA"], "PCA(50), randomized", fastest["PCA"])
     benchmark.pedantic(WeightPCA(50).fit, args=(X,), rounds=1)
     with capsys.disabled():
         print(f"\nWeightPCA {fastest['WeightPCA']:.1f} s, PCA {fastest['PCA']:.1f} s: {ratio:.2f} of its time")

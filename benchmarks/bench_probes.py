@@ -15,6 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.linear_model import RidgeCV
 
+from conftest import Beside
 from zoobench.estimators.held_out import PAPER_ALPHAS
 from zoobench.estimators.linear import LinearProbeRegressor
 from zoobench.estimators.statistics import WeightStatistics
@@ -23,7 +24,7 @@ N_STATES, N_TARGETS, N_ROUNDS = 1000, 5, 3
 
 
 @pytest.mark.parametrize("features", ["weights", "statistics"])
-def test_probes(benchmark: BenchmarkFixture, features: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probes(benchmark: BenchmarkFixture, beside: Beside, features: str, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.05, 0.3, size=N_STATES)
     weights = (rng.normal(0.1, 1, size=(N_STATES, 2464)) * scale[:, None]).astype(np.float32)
@@ -45,6 +46,8 @@ def test_probes(benchmark: BenchmarkFixture, features: str, capsys: pytest.Captu
     np.testing.assert_allclose(ours.predict(X), np.stack([ridge.predict(exact) for ridge in theirs], axis=1), atol=1e-6)
     ratio = fastest["LinearProbeRegressor"] / fastest["RidgeCV"]
     benchmark.extra_info["ratio"] = ratio
+    what = f"LinearProbeRegressor, {N_TARGETS} targets, {features}"
+    beside(what, fastest["LinearProbeRegressor"], "RidgeCV, one fit a target", fastest["RidgeCV"])
     benchmark.pedantic(work["LinearProbeRegressor"], rounds=1)
     with capsys.disabled():
         times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in fastest.items())

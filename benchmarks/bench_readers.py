@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import Beside
 from zoobench.readers import read_foreign
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -142,7 +143,12 @@ def load_preprocessed(path: Path) -> int:
     ],
 )
 def test_checkpoints_per_second(
-    source: str, baseline: Callable[[Path], int], promised: float, request: pytest.FixtureRequest, benchmark
+    source: str,
+    baseline: Callable[[Path], int],
+    promised: float,
+    request: pytest.FixtureRequest,
+    benchmark,
+    beside: Beside,
 ) -> None:
     path = request.getfixturevalue(source)
     times = []
@@ -154,6 +160,7 @@ def test_checkpoints_per_second(
     contents = benchmark.pedantic(read_foreign, args=(path,), rounds=5, warmup_rounds=1)
     assert len(contents.weights) == n_states
     ratio = before / benchmark.stats.stats.min
+    beside(f"read {n_states} checkpoints, {source}", benchmark.stats.stats.min, "torch.load, one by one", before)
     benchmark.extra_info.update(
         states_per_second=round(n_states / benchmark.stats.stats.min),
         torch_states_per_second=round(n_states / before),

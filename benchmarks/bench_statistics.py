@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from conftest import Beside
 from zoobench.estimators.statistics import WeightStatistics
 from zoobench.layout import WeightLayout
 
-N_STATES, N_ROUNDS = 5000, 20
+N_STATES, N_ROUNDS = 5000, 10
 
 #: Rows that the baseline sorts at a time: what is fastest here, and a size that one would write down unmeasured.
 BLOCKS = (128, 1024)
@@ -34,7 +35,7 @@ def sort_blocks(X: np.ndarray, layout: WeightLayout, n_rows: int) -> None:
 @pytest.mark.parametrize("one_core", [False, True])
 @pytest.mark.parametrize("architecture", ["cnn_s", "cnn_l"])
 def test_statistics(
-    benchmark: BenchmarkFixture, architecture: str, one_core: bool, capsys: pytest.CaptureFixture[str]
+    benchmark: BenchmarkFixture, beside: Beside, architecture: str, one_core: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cores = os.sched_getaffinity(0)
     if one_core:
@@ -53,6 +54,8 @@ def test_statistics(
     ours = fastest.pop("ours")
     ratios = {name: ours / seconds for name, seconds in fastest.items()}
     benchmark.extra_info.update(ratios)
+    what = f"WeightStatistics, {N_STATES} {architecture}{', one core' if one_core else ''}"
+    beside(what, ours, "numpy.sort of each tensor", min(fastest.values()))
     with capsys.disabled():
         shown = ", ".join(f"{ratio:.2f} of sorting {name}" for name, ratio in ratios.items())
         print(f"\n{architecture}, {1 if one_core else len(cores)} cores: {ours * 1e3:.0f} ms, {shown} at a time")

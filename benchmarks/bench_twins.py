@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import Beside
 from zoobench.generators.architectures import build_module
 from zoobench.readers.checkpoint import CheckpointReader
 
@@ -100,7 +101,12 @@ def resnets() -> list[bytes]:
     ids=["variational dropout", "masks", "resnet18"],
 )
 def test_checkpoints_per_second(
-    make: Callable[[], list[bytes]], baseline: Callable[[bytes], State], promised: float, benchmark
+    make: Callable[[], list[bytes]],
+    baseline: Callable[[bytes], State],
+    promised: float,
+    benchmark,
+    beside: Beside,
+    request: pytest.FixtureRequest,
 ) -> None:
     contents = make()
     times = []
@@ -112,6 +118,8 @@ def test_checkpoints_per_second(
     reader = CheckpointReader()
     benchmark.pedantic(lambda: [reader.read(content) for content in contents], rounds=5, warmup_rounds=1)
     ratio = min(times) / benchmark.stats.stats.min
+    what = f"read {len(contents)} checkpoints, {request.node.callspec.id}"
+    beside(what, benchmark.stats.stats.min, "torch.load", min(times))
     benchmark.extra_info.update(
         checkpoints_per_second=round(len(contents) / benchmark.stats.stats.min),
         torch_per_second=round(len(contents) / min(times)),

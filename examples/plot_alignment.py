@@ -8,8 +8,6 @@ to the models of the training part; what is shown are models of the test part.
 documentation. It needs matplotlib: ``pip install "zoobench[plot]"``.
 """
 
-import argparse
-
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.spatial.distance import pdist
@@ -17,10 +15,6 @@ from sklearn.decomposition import PCA
 
 from zoobench import fetch_zoo
 from zoobench.estimators import PermutationAligner
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--save", help="file to write (default: show the figure)")
-arguments, _ = parser.parse_known_args()
 
 # %%
 # The same networks three times: as they were trained, aligned to one of them, and aligned to their own centre.
@@ -55,7 +49,14 @@ right.set(xlabel="principal components", ylabel="variance explained", ylim=(0, N
 right.legend()
 for axes in (left, right):
     axes.grid(alpha=0.3)
+plt.show()
+
+# sphinx_gallery_start_ignore
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--save", help="file to write the figure into")
+arguments, _ = parser.parse_known_args()
 if arguments.save:
     figure.savefig(arguments.save, dpi=80)
-else:
-    plt.show()
+# sphinx_gallery_end_ignore

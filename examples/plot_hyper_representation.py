@@ -16,6 +16,7 @@ documentation. It needs matplotlib: ``pip install "zoobench[plot]"``.
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,7 +29,7 @@ from zoobench.estimators import HyperRepresentation, LinearProbeRegressor, Weigh
 from zoobench.estimators.tokens import WeightTokens
 from zoobench.generators import Recipe, evaluate
 
-RESULTS = Path(__file__).parent.parent / "docs" / "estimators" / "hyper_representation.json"
+RESULTS = Path(sys.argv[0]).resolve().parent.parent / "docs" / "estimators" / "hyper_representation.json"
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--recompute", action="store_true", help="train zoo and autoencoders anew (half an hour)")

@@ -8,22 +8,15 @@ models, and the range of the middle nine tenths of them. Epoch 0 is the state th
 It needs matplotlib: ``pip install "zoobench[plot]"``.
 """
 
-import argparse
-
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from zoobench import fetch_zoo, load_zoo
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--twins", help="folder of other twins of digits_cnn_s_seed (default: those of the package)")
-parser.add_argument("--save", help="file to write (default: show the figure)")
-arguments, _ = parser.parse_known_args()
+from zoobench import fetch_zoo
 
 # %%
 # The twins carry their models' names, which is how the states that they start from are found.
 
-twins = load_zoo(arguments.twins) if arguments.twins else fetch_zoo("digits_cnn_s_sparse")
+twins = fetch_zoo("digits_cnn_s_sparse")
 before = fetch_zoo("digits_cnn_s", epochs="last").properties
 before = before[before["model"].isin(twins.properties["model"].unique())].assign(epoch=0, sparsity=0.0)
 table = pd.concat([before, twins.properties[twins.properties["epoch"] > 0]])
@@ -48,7 +41,14 @@ axes.set(
 )
 axes.grid(alpha=0.3)
 axes.legend(loc="center right")
+plt.show()
+
+# sphinx_gallery_start_ignore
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--save", help="file to write the figure into")
+arguments, _ = parser.parse_known_args()
 if arguments.save:
     figure.savefig(arguments.save, dpi=90)
-else:
-    plt.show()
+# sphinx_gallery_end_ignore

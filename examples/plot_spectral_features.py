@@ -8,17 +8,11 @@ layer; on the right what the stable rank of that layer tells about a network.
 documentation. It needs matplotlib: ``pip install "zoobench[plot]"``.
 """
 
-import argparse
-
 import matplotlib.pyplot as plt
 import numpy as np
 
 from zoobench import fetch_zoo
 from zoobench.estimators import SpectralFeatures
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--save", help="file to write (default: show the figure)")
-arguments, _ = parser.parse_known_args()
 
 # %%
 # A frame comes out, one column a feature.
@@ -43,7 +37,14 @@ left.legend()
 points = right.scatter(features[f"{layer.name}_stable_rank"], accuracy, c=epoch, s=8)
 right.set(xlabel="stable rank", ylabel="test accuracy", title=f"{len(features)} states")
 figure.colorbar(points, ax=right, label="epoch", ticks=np.unique(epoch))
+plt.show()
+
+# sphinx_gallery_start_ignore
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--save", help="file to write the figure into")
+arguments, _ = parser.parse_known_args()
 if arguments.save:
     figure.savefig(arguments.save, dpi=90)
-else:
-    plt.show()
+# sphinx_gallery_end_ignore

@@ -8,17 +8,11 @@ all their weights is how far training has come; the others are which network it 
 It needs matplotlib: ``pip install "zoobench[plot]"``.
 """
 
-import argparse
-
 import matplotlib.pyplot as plt
 import numpy as np
 
 from zoobench import fetch_zoo
 from zoobench.estimators import WeightPCA
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--save", help="file to write (default: show the figure)")
-arguments, _ = parser.parse_known_args()
 
 # %%
 # One line a network: its states in the order of the epochs.
@@ -44,7 +38,14 @@ right.bar(names, pca.layer_explained_variance_ratio_, color="0.6")
 right.set(xlabel="layer (module_list)", ylim=(0, 1), title="variance that 50 explain")
 right.axhline(pca.explained_variance_ratio_.sum(), color="black", linestyle=":", label="of the whole vector")
 right.legend()
+plt.show()
+
+# sphinx_gallery_start_ignore
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--save", help="file to write the figure into")
+arguments, _ = parser.parse_known_args()
 if arguments.save:
     figure.savefig(arguments.save, dpi=80)
-else:
-    plt.show()
+# sphinx_gallery_end_ignore

@@ -27,6 +27,7 @@ from zoobench.generators.population import make_zoo
 from zoobench.generators.recipes import Recipe, find_recipe
 from zoobench.generators.training import METRICS, TrainedModel, batch_orders, initial_module, train_model
 from zoobench.layout import WeightLayout
+from zoobench.loading import load_zoo
 from zoobench.store import is_zoo, read_index, read_zoo
 
 #: Two activations are two chunks of models that are trained together.
@@ -428,6 +429,34 @@ def test_a_complete_zoo_is_returned_and_another_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another recipe"):
         make_zoo(replace(recipe, seeds=[2]), out=out)
     assert read_zoo(out).recipe == recipe.to_dict()
+
+
+def test_a_zoo_that_is_being_replaced_is_not_taken_for_the_new_one(tmp_path):
+    """resume=False that was interrupted, and called again without it: that run goes on, beside the old zoo."""
+    recipe = Recipe(grid={"activation": ["tanh", "relu"]}, seeds=[1], n_epochs=1, batch_size=500, name="two")
+    out, trained = tmp_path / "zoo", []
+    first = make_zoo(recipe, out=out)
+
+    def interrupted(recipe, models, *others):
+        if trained:
+            raise KeyboardInterrupt
+        trained.extend(models)
+        return real(recipe, models, *others)
+
+    real = population._train_chunk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(population, "_train_chunk", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_zoo(recipe, out=out, resume=False)
+    assert np.array_equal(load_zoo(out).data, first.data)
+    trained.clear()
+    assert np.array_equal(_make_counted(recipe, out, trained).data, first.data)
+    assert trained == ["activation=relu,seed=1"]
+    assert np.array_equal(_make_counted(recipe, out, trained).data, first.data)
+    assert len(trained) == 1
+    assert sorted(file.name.partition("-")[0] for file in out.iterdir() if not file.name.endswith("lock")) == [
+        "properties", "weights", "zoo.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:zoo 'wild'. states left out")

@@ -336,3 +336,17 @@ def test_diverged_states_are_told() -> None:
     X[3] *= 1e9
     with pytest.warns(UserWarning, match="1 of 24 states have weights more than 1000 times .* max_abs_weight"):
         HyperRepresentation(max_epochs=1, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("method", ["transform", "score"])
+def test_weights_too_large_for_the_network_are_said(method: str) -> None:
+    """A finite row whose squares overflow is no NaN unsaid, but an error with what to do; other rows are not."""
+    X = weights_of(SMALL, 10)
+    model = HyperRepresentation(SMALL, **QUICK).fit(X)
+    X[3] *= 1e20 / np.abs(X[3]).max()
+    said = r"of 1 of the rows of X is not finite in float32: .* 1e\+20, .*max_abs_weight"
+    with pytest.raises(ValueError, match=said):
+        getattr(model, method)(X)
+    assert np.isfinite(getattr(model, method)(np.delete(X, 3, axis=0))).all()
+    with pytest.raises(ValueError, match=r"the weight vector of 2 of the rows of X is not finite"):
+        model.inverse_transform(np.full((2, 8), 1e30, dtype=np.float32))

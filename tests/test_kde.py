@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import kstest, norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KernelDensity
 
@@ -153,3 +154,14 @@ def test_a_fitted_autoencoder_is_used_as_it_is(zoo: Any) -> None:
     assert not np.allclose(fitted.autoencoder_.transform(zoo.data), pca.transform(zoo.data))
     latents = fitted.autoencoder_.transform(zoo.data)
     np.testing.assert_allclose(fitted.score_samples(zoo.data), fitted.kde_.score_samples(latents))
+
+
+def test_a_fit_that_fails_leaves_no_old_density(zoo: Any) -> None:
+    """After a fit on other data that failed, nothing of the fit before is sampled from."""
+    sampler = LatentKDE(WeightPCA(5)).fit(zoo.data)
+    with pytest.raises(ValueError, match="y is NaN everywhere"):
+        sampler.fit(zoo.data[:, :100], np.full(len(zoo.data), np.nan))
+    for ask in (sampler.sample, lambda: sampler.score_samples(zoo.data)):
+        with pytest.raises(NotFittedError):
+            ask()
+    assert sampler.fit(zoo.data[:, :100]).sample(2, random_state=0).shape == (2, 100)

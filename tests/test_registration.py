@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,86 @@ def test_edits_change_the_digest(before: str, after: str) -> None:
     assert digest_of(CODE.replace(before, after)) != digest_of(CODE)
 
 
+STATEFUL = """
+import functools
+COUNT = 0
+CHOICES = {len, abs}
+
+def helper(n):
+    return n
+
+def other(n):
+    return -n
+
+HELPERS = {helper, other}
+
+@functools.lru_cache
+def cached(n):
+    return n + 1
+
+class Net:
+    @functools.cached_property
+    def size(self):
+        return 4
+
+def count():
+    global COUNT
+    COUNT += 1
+
+def build(channels, n_classes, activation, dropout):
+    class Inner:
+        width = 5
+    def forward(x, y):
+        return x if COUNT else y
+    count()
+    return [pick(cached(n_classes)) for pick in HELPERS], CHOICES, forward, Inner, Net
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("return n + 1", "return n + 2"),  # behind a cache
+        ("return 4", "return 6"),  # of a property that is cached
+        ("return -n", "return 3 * n"),  # one of a set of functions
+        ("{len, abs}", "{len, max}"),
+        ("width = 5", "width = 6"),
+        ("forward(x, y)", "forward(x, *, y)"),
+        ("x if COUNT else y", "y if COUNT else x"),
+    ],
+)
+def test_edits_behind_caches_and_in_sets_change_the_digest(before: str, after: str) -> None:
+    """Of what is wrapped, of what is in a set, and of how arguments are passed."""
+    assert STATEFUL.count(before) == 1
+    assert digest_of(STATEFUL.replace(before, after)) != digest_of(STATEFUL)
+
+
+def test_a_run_changes_no_digest() -> None:
+    """Filled caches and a counter are no edits, and neither is that functions lie elsewhere in memory."""
+    names: dict[str, Any] = {"__name__": "a_users_module"}
+    exec(compile(STATEFUL, "a_users_module.py", "exec"), names)
+    before = code_digest(names["build"])
+    names["build"](1, 10, "relu", 0.0)
+    names["build"](1, 11, "relu", 0.0)
+    assert names["COUNT"] == 2
+    assert code_digest(names["build"]) == before == digest_of(STATEFUL)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def helper(n):", 'def helper(n):\n    """It helps."""'),
+        ("    class Inner:", '    class Inner:\n        """It is inside."""'),
+        ("class Net:", 'class Net:\n    """A network."""'),
+        ("    def forward(x, y):", '    def forward(x, y):\n        """One or the other."""'),
+    ],
+)
+def test_docstrings_are_no_edits(before: str, after: str) -> None:
+    """One that is added, and one that is changed."""
+    documented = STATEFUL.replace(before, after)
+    assert digest_of(documented) == digest_of(documented.replace('"""', '"""Really: ', 1)) == digest_of(STATEFUL)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -254,3 +335,79 @@ def test_what_can_be_called_has_a_digest() -> None:
     ]
     assert len({code_digest(thing) for thing in things}) == len(things)
     assert code_digest(Builder(4, np.arange(4))) == code_digest(Builder(4, np.arange(4)))
+
+
+# -- registering again -------------------------------------------------------------------------------------------------
+
+CELL = """
+from torch import nn
+def build(channels, n_classes, activation, dropout):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 784, n_classes))
+"""
+
+
+def run_cell(code: str) -> Callable[..., nn.Module]:
+    """What a cell of a notebook defines, each time anew."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "cell", "exec"), names)
+    return names["build"]
+
+
+def test_a_cell_may_be_run_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As it was, and the zoo is there; edited, and it is the new network, for which the old zoo is not given out."""
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+    register_architecture("own", run_cell(CELL))
+    recipe = Recipe(**RECIPE | {"n_epochs": 0, "seeds": [1]})
+    zoo = make_zoo(recipe, out=tmp_path / "zoo")
+    register_architecture("own", run_cell(CELL))
+    assert np.array_equal(make_zoo(recipe, out=tmp_path / "zoo").data, zoo.data)
+    register_architecture("own", run_cell(CELL.replace("n_classes))", "3), nn.Linear(3, n_classes))")))
+    assert recipe.layout.n_weights == 784 * 3 + 3 + 40
+    with pytest.raises(ValueError, match="the function that builds it has changed"):
+        make_zoo(recipe, out=tmp_path / "zoo")
+
+
+def test_another_function_takes_a_name_only_if_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That two have one name may be an oversight; a named architecture stays what it is."""
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+    register_architecture("own", run_cell(CELL))
+    other = dropping(0.5)
+    with pytest.raises(ValueError, match=r"'own' already, registered with __main__.build, and not with .*; choose"):
+        register_architecture("own", other)
+    register_architecture("own", other, overwrite=True)
+    assert registration.registered("own").build is other
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="'cnn_s' already, a named one; choose another name"):
+            register_architecture("cnn_s", other, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("channels", [1, [1, 3], (1, 3), range(1, 2), np.array([1, 3]), np.int64(1), None])
+def test_channels_may_be_any_sequence(monkeypatch: pytest.MonkeyPatch, channels: Any) -> None:
+    """A list as well as a tuple, in a recipe and in training."""
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+    register_architecture("own", dropping(0.5), channels=channels)
+    assert Recipe(**RECIPE).layout.n_weights == 7850
+
+
+@pytest.mark.parametrize("channels", [0, [], [1, "3"], "13", 1.0, True, [None]])
+def test_channels_that_are_none_are_said(monkeypatch: pytest.MonkeyPatch, channels: Any) -> None:
+    """When the architecture is registered, not when it is used."""
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+    with pytest.raises(ValueError, match="channels must be a positive whole number or several of them, not "):
+        register_architecture("own", dropping(0.5), channels=channels)
+
+
+def test_what_builds_need_not_be_hashable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object of a dataclass, which is compared by its content."""
+
+    @dataclass
+    class Builder:
+        share: float
+
+        def __call__(self, *settings: Any) -> nn.Module:
+            return dropping(self.share)(*settings)
+
+    monkeypatch.setattr(registration, "_REGISTERED", {})
+    register_architecture("own", Builder(0.5))
+    register_architecture("own", Builder(0.25))
+    assert Recipe(**RECIPE).layout.n_weights == 7850

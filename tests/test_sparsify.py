@@ -372,6 +372,28 @@ def test_a_killed_run_goes_on_where_it_was(zoo, tmp_path, monkeypatch):
         sparsify_zoo(zoo, out=out, **settings | {"random_state": 1})
 
 
+def test_twins_that_are_being_replaced_are_not_taken_for_the_new_ones(zoo, images, tmp_path, monkeypatch):
+    """resume=False that was interrupted, and called again without it: what is finished is kept, the rest trained."""
+    settings = {"n_epochs": 1, "n_models": 4, "images": images, "method": "magnitude", "out": tmp_path / "twins"}
+    first = sparsify_zoo(zoo, **settings)
+    real, trained, last = twin_runs._train_chunk, [], [1]
+
+    def interrupted(number, *others):
+        if len(trained) == last[0]:
+            raise KeyboardInterrupt
+        trained.append(number)
+        return real(number, *others)
+
+    monkeypatch.setattr(twin_runs, "_train_chunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sparsify_zoo(zoo, resume=False, **settings)
+    last[0] = 9
+    assert np.array_equal(sparsify_zoo(zoo, **settings).data, first.data)
+    assert trained == [0, 1]
+    sparsify_zoo(zoo, **settings)
+    assert trained == [0, 1]
+
+
 def test_hyperparameter_zoos_have_twins_of_each_setting(data_dir, images):
     """Models with different activations and optimizers, and dropout, are sparsified beside each other."""
     zoo = load_zoo(data_dir / "tune_zoo_digits_hyperparameter_10_random_seeds.zip", epochs="last")

@@ -11,6 +11,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from zoobench.estimators import torch_training
 from zoobench.estimators.torch_training import (
     SeededDropout,
     load_arrays,
@@ -242,3 +243,16 @@ def test_devices_and_seeds_are_resolved() -> None:
             resolve_device(device)
     assert seed_of(7) == seed_of(np.int64(7)) == 7
     assert seed_of(np.random.RandomState(1)) == seed_of(np.random.RandomState(1))
+
+
+def test_overlapping_fits_leave_torchs_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In threads: who comes second finds one thread, and must not take that for what was there before."""
+    numbers = [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: numbers[-1])
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    first, second = torch_training._threads(1), torch_training._threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert numbers == [4, 1, 1, 4, 4]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import inspect
 import sys
 import types
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,17 @@ _INSTALLED = ("site-packages", "dist-packages")
 #: Of a class: what is not in its code, or not in the same order each time.
 _OF_NO_MATTER = {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__"}
 
+#: The flag of code that has a docstring, from Python 3.14 on.
+_HAS_DOCSTRING = 0x4000000
+
 
 def code_digest(thing: Any) -> str:
     """Digest of a function's code and of everything of the user's own that it names: the same in each process.
 
     Followed are functions, classes with their methods and bases, what a function encloses, its defaults, and constants.
-    What comes with Python or is installed is taken by name alone. Comments and line numbers change nothing.
+    What comes with Python or is installed is taken by name alone, but what it wraps, as ``functools.lru_cache`` does,
+    is followed. Comments, docstrings and line numbers change nothing; nor does the value of a global variable that
+    the code itself assigns, which is no more than where a run has come to.
 
     Parameters
     ----------
@@ -41,17 +48,26 @@ def code_digest(thing: Any) -> str:
     >>> code_digest(("conv", 2)) == code_digest(("conv", 3))
     False
     """
-    digest = hashlib.blake2b(digest_size=16)
-    _Walk(digest).visit(thing)
-    return digest.hexdigest()
+    looking = _Walk()
+    looking.visit(thing)
+    # Again, because only now it is known which globals are assigned somewhere.
+    walk = _Walk(looking.assigned)
+    walk.visit(thing)
+    return walk.found
 
 
 class _Walk:
     """A walk over the objects that a function leads to; each is looked at once, so that circles end."""
 
-    def __init__(self, digest: Any) -> None:
-        self.digest = digest
+    def __init__(self, assigned: Iterable[tuple[int, str]] = ()) -> None:
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.assigned = set(assigned)  # globals, by their module's names and their own, that code assigns
         self.seen: dict[int, tuple[int, Any]] = {}
+
+    @property
+    def found(self) -> str:
+        """The digest of what has been looked at."""
+        return self.digest.hexdigest()
 
     def say(self, *words: object) -> None:
         self.digest.update(repr(words).encode())
@@ -76,7 +92,7 @@ class _Walk:
             self.say("dict", len(thing))
             self.visit_all(part for item in thing.items() for part in item)
         elif isinstance(thing, (set, frozenset)):
-            self.say("set", sorted(map(repr, thing)))  # whose order is another in each process
+            self.say("set", sorted(map(self.apart, thing)))  # whose order is another in each process
         elif isinstance(thing, np.ndarray) and thing.dtype != object:
             self.say("array", thing.shape, thing.dtype.str, hashlib.blake2b(thing.tobytes()).digest())
         elif isinstance(thing, types.CodeType):
@@ -89,8 +105,12 @@ class _Walk:
             self.visit_all((kind.__name__, thing.__func__))
         elif isinstance(thing, property):
             self.visit_all(("property", thing.fget, thing.fset))
+        elif isinstance(thing, functools.cached_property):
+            self.visit_all(("cached property", thing.func))
         elif _is_installed(thing if isinstance(thing, (type, types.FunctionType, types.ModuleType)) else kind):
             self.say("installed", *_name(thing), *_name(kind))
+            if (wrapped := getattr(thing, "__dict__", {}).get("__wrapped__")) is not None:
+                self.visit(wrapped)
         elif isinstance(thing, types.FunctionType):
             self.function(thing)
         elif isinstance(thing, type):
@@ -110,6 +130,13 @@ class _Walk:
         for thing in things:
             self.visit(thing)
 
+    def apart(self, thing: Any) -> str:
+        """Digest of one thing for itself, whatever is looked at before it or after it."""
+        walk = _Walk()
+        walk.assigned, walk.seen = self.assigned, dict(self.seen)
+        walk.visit(thing)
+        return walk.found
+
     def function(self, function: types.FunctionType) -> None:
         self.say("function", function.__qualname__)
         self.visit_all((function.__code__, function.__defaults__, function.__kwdefaults__))
@@ -122,8 +149,10 @@ class _Walk:
 
     def named(self, code: types.CodeType, names: dict[str, Any]) -> None:
         """The globals that code uses, and what it uses of the user's modules among them."""
+        stored = (step.argval for step in dis.get_instructions(code) if step.opname == "STORE_GLOBAL")
+        self.assigned.update((id(names), name) for name in stored)
         for name in code.co_names:
-            if name not in names:
+            if name not in names or (id(names), name) in self.assigned:
                 continue
             value = names[name]
             self.say(name)
@@ -135,8 +164,15 @@ class _Walk:
                 self.named(inner, names)
 
     def code(self, code: types.CodeType) -> None:
-        self.say("code", code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
-        self.visit_all(code.co_consts)
+        self.say("code", code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
+        self.say(code.co_varnames, code.co_freevars, code.co_flags & ~_HAS_DOCSTRING)
+        # What the instructions name, and not the list of constants: a function's docstring is one that none names.
+        steps = list(dis.get_instructions(code))
+        idle = [step.opname == "STORE_NAME" and step.argval in _OF_NO_MATTER for step in steps]
+        for step, stores, is_stored in zip(steps, idle, [*idle[1:], False], strict=True):
+            if not (stores or is_stored):
+                self.say(step.opname)
+                self.visit(step.argval)
 
 
 def _name(thing: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,13 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoobench.generators.recipes import ModelSettings, Recipe
-from zoobench.store import is_zoo
+from zoobench.store import is_zoo, read_index
 
 if TYPE_CHECKING:
     from zoobench.generators.training import TrainedModel
 
 #: Folder, inside the zoo's own, of the models that are finished while others are not.
 PARTS = ".models"
+
+#: The zoo's weights, in its folder, while they are put together: a large zoo does not fit into memory.
+ASSEMBLING = ".assembling"
+
+#: Says, in the folder of a zoo whose models are all being trained anew, which zoo that is.
+_REPLACING = ".replacing"
 
 #: Part of every finished model's fingerprint. To be raised when the same settings come to train another model.
 _TRAINING_VERSION = 2
@@ -49,6 +56,29 @@ def training_into(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def begin_anew(folder: Path) -> None:
+    """Drop what is finished, and note that the folder's zoo, if there is one, is no result of the run that begins."""
+    if is_zoo(folder):
+        # First of all: whatever comes after it, a run that goes on must not take the old zoo for the new one.
+        (folder / _REPLACING).write_text(read_index(folder)["checksum"], encoding="ascii")
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder's zoo is there, and not the old one of a run that was to replace it and was interrupted."""
+    if not is_zoo(folder):
+        return False
+    marker = folder / _REPLACING
+    return not marker.is_file() or marker.read_text(encoding="ascii") != read_index(folder)["checksum"]
+
+
+def clear_up(folder: Path) -> None:
+    """Delete what a run needs only as long as it has not ended."""
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    for name in (ASSEMBLING, _REPLACING):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_part(parts: Path, recipe: Recipe, model: ModelSettings, trained: TrainedModel, engine: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,16 @@ from zoobench.contents import ZooContents
 from zoobench.generators.chunks import choose_engine, chunks_of, code_of, trained_by
 from zoobench.generators.memory import fitting_jobs
 from zoobench.generators.parallel import unordered
-from zoobench.generators.parts import PARTS, read_part, training_into, write_part
+from zoobench.generators.parts import (
+    ASSEMBLING,
+    PARTS,
+    begin_anew,
+    clear_up,
+    is_finished,
+    read_part,
+    training_into,
+    write_part,
+)
 from zoobench.generators.progress import Progress
 from zoobench.generators.recipes import ModelSettings, Recipe, find_recipe
 from zoobench.readers.room import DiskRoom
@@ -27,9 +35,6 @@ from zoobench.zoo import Zoo
 if TYPE_CHECKING:
     from zoobench.generators.images import ImageData
     from zoobench.generators.training import TrainedModel, Watch
-
-#: The zoo's weights, in its folder, while they are put together: a large zoo does not fit into memory.
-_ASSEMBLING = ".assembling"
 
 #: Diverged models that a warning names.
 _TOLD = 3
@@ -72,7 +77,8 @@ def make_zoo(
         Folder for the zoo, in the zoo format: new, empty, what an interrupted run left, or this recipe's zoo. Each
         chunk is kept as soon as it is trained. Default: the zoo stays in memory.
     resume : bool, default=True
-        Train only what ``out`` does not hold yet. False trains every model anew.
+        Train only what ``out`` does not hold yet. False trains every model anew; the zoo that was there stays until
+        the new one is whole, and if that is interrupted, the next call goes on with it.
 
     Returns
     -------
@@ -117,20 +123,17 @@ def make_zoo(
     # Absolute, because workers may have been started elsewhere.
     folder = Path(out).absolute()
     with training_into(folder):
-        if is_zoo(folder):
-            index = read_index(folder)
-            if index["recipe"] != recipe.to_dict():
-                raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
-            if resume and index["provenance"].get("architecture_code") != code_of(recipe):
+        if is_zoo(folder) and read_index(folder)["recipe"] != recipe.to_dict():
+            raise ValueError(f"{folder} holds the zoo of another recipe; choose another folder or delete it")
+        if resume and is_finished(folder):
+            if read_index(folder)["provenance"].get("architecture_code") != code_of(recipe):
                 raise ValueError(
                     f"{folder} holds the zoo of another architecture {recipe.architecture!r}: the function that builds "
                     "it has changed; choose another folder, or ask for resume=False to train it again"
                 )
-            if resume:
-                # A kill may have come between the zoo's last file and the end of these.
-                shutil.rmtree(folder / PARTS, ignore_errors=True)
-                (folder / _ASSEMBLING).unlink(missing_ok=True)
-                return _loaded(folder, recipe)
+            # A kill may have come between the zoo's last file and the end of these.
+            clear_up(folder)
+            return _loaded(folder, recipe)
         _train_into(folder, recipe, device, n_jobs, resume)
         return _loaded(folder, recipe)
 
@@ -138,7 +141,7 @@ def make_zoo(
 def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, resume: bool) -> None:
     parts = folder / PARTS
     if not resume:
-        shutil.rmtree(parts, ignore_errors=True)
+        begin_anew(folder)
     parts.mkdir(exist_ok=True)
     engine = choose_engine(recipe, device)
     by = trained_by(recipe, engine, device)
@@ -146,13 +149,13 @@ def _train_into(folder: Path, recipe: Recipe, device: str, n_jobs: int | None, r
     # On disk at once, and not kept here: a large zoo would fill the memory.
     for name, result in _train(recipe, list(missing.values()), device, engine, n_jobs):
         write_part(parts, recipe, missing[name], result, by[name])
-    scratch = folder / _ASSEMBLING
+    scratch = folder / ASSEMBLING
     try:
         weights, metrics, diverged = _assembled(scratch, parts, recipe, by)
         write_zoo(folder, _contents(recipe, weights, metrics, diverged, device, engine))
     finally:
         scratch.unlink(missing_ok=True)
-    shutil.rmtree(parts, ignore_errors=True)
+    clear_up(folder)
 
 
 def _assembled(

@@ -111,8 +111,8 @@ class Recipe:
         ``weight_decay`` (from 0); every combination is trained. Axes that are not named take the one value of the
         Model Zoos' seed populations: tanh, uniform, adam, 0.0, 3e-4, 1e-3. Also ``momentum`` (of sgd; from 0, below 1;
         default 0.9, as in the Model Zoos), ``batch_size`` (default: that of the recipe) and ``schedule`` (constant,
-        which is the default, or onecycle: see :func:`~zoobench.generators.schedules.schedule`). These three are
-        properties of the zoo only where the grid names them.
+        which is the default, or onecycle: :class:`torch.optim.lr_scheduler.OneCycleLR` with its defaults). These three
+        are properties of the zoo only where the grid names them.
     seeds : sequence of int or RandomSeeds, default=range(1, 41)
         Explicit seeds, each used with every combination, or ``RandomSeeds(n)``: n fresh ones per combination.
     n_epochs : int, default=10

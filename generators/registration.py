@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import numbers
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     Build = Callable[[int, int, str, float], torch.nn.Module]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegisteredArchitecture:
-    """What :func:`register_architecture` was given."""
+    """What :func:`register_architecture` was given; equal to itself alone, because what builds may not be hashable."""
 
     build: Build
     channels: tuple[int, ...] | None
@@ -33,7 +34,9 @@ _REGISTERED: dict[str, RegisteredArchitecture] = {}
 _GLOBAL_GENERATOR = threading.RLock()
 
 
-def register_architecture(name: str, build: Build, *, channels: int | tuple[int, ...] | None = None) -> None:
+def register_architecture(
+    name: str, build: Build, *, channels: int | Sequence[int] | None = None, overwrite: bool = False
+) -> None:
     """Add an architecture of your own, for recipes, for the training of zoos and for :meth:`Zoo.module`.
 
     It holds for this process and for the workers that it starts. A script that reads the zoo later has to register it
@@ -42,19 +45,23 @@ def register_architecture(name: str, build: Build, *, channels: int | tuple[int,
     Parameters
     ----------
     name : str
-        What recipes call it; none that is there already.
+        What recipes call it. The function that was registered under a name may be registered again, edited or not, as
+        when a cell of a notebook is run twice: what was registered last is what counts. A function of another name or
+        module is taken for an oversight.
     build : callable
         ``build(channels, n_classes, activation, dropout)`` returns an untrained :class:`torch.nn.Module` that maps
         images of shape (n_images, channels, height, width) to logits of shape (n_images, n_classes). Weights are then
         drawn by the recipe's ``init``, and the layout is that of the module's ``state_dict()``. To train in several
         processes, it must be one that can be sent there: a function of a module or of the main script.
-    channels : int or tuple of int, optional
+    channels : int or sequence of int, optional
         Numbers of image channels that it takes. Default: any.
+    overwrite : bool, default=False
+        Register it also where another function has that name; not where one of the named architectures has.
 
     Raises
     ------
     ValueError
-        If there is an architecture of that name, or the name is empty.
+        If there is another architecture of that name, the name is empty, or ``channels`` are no positive whole numbers.
     TypeError
         If ``build`` cannot be called.
 
@@ -66,7 +73,13 @@ def register_architecture(name: str, build: Build, *, channels: int | tuple[int,
     turn; processes train them side by side.
 
     A run that goes on trains again what an edited ``build`` would train differently: its code, that of the functions
-    and classes of your own that it uses, and what it builds are compared. Libraries are taken to be as they were.
+    and classes of your own that it uses, and what it builds are compared, and a finished zoo of other code is not given
+    out for one of this. Comments and docstrings make no difference, and caches such as ``functools.lru_cache`` are
+    looked through. Not seen are edits of libraries, which are taken to be as they were; of what is found by a name that
+    is only put together at run time, as by ``getattr`` or from a file; and of the first value of a global variable that
+    the code itself assigns (``global n``). Seen where there is no edit is a list, dictionary or attribute that building
+    a network changes, such as a cache of your own: a second run in the same process then finds other code. Keep such
+    things inside the function, or use ``functools.lru_cache``. Another version of Python may find other code as well.
 
     Examples
     --------
@@ -86,9 +99,34 @@ def register_architecture(name: str, build: Build, *, channels: int | tuple[int,
         raise ValueError(f"the name of an architecture must not be empty, but is {name!r}")
     if not callable(build):
         raise TypeError(f"build must be callable: build(channels, n_classes, activation, dropout), not {build!r}")
-    if name in VARIANTS or name in _REGISTERED:
-        raise ValueError(f"there is an architecture {name!r} already; choose another name")
-    _REGISTERED[name] = RegisteredArchitecture(build, (channels,) if isinstance(channels, int) else channels)
+    if name in VARIANTS:
+        raise ValueError(f"there is an architecture {name!r} already, a named one; choose another name")
+    before = _REGISTERED.get(name)
+    if before is not None and not overwrite and _place_of(before.build) != _place_of(build):
+        there, given = (".".join(_place_of(function)) for function in (before.build, build))
+        raise ValueError(
+            f"there is an architecture {name!r} already, registered with {there}, and not with {given}; choose another "
+            "name, or give overwrite=True"
+        )
+    _REGISTERED[name] = RegisteredArchitecture(build, _checked_channels(channels))
+
+
+def _place_of(build: Any) -> tuple[str, str]:
+    """Module and name of what builds, which an edit does not change; of other callables, of what they are made from."""
+    while isinstance(build, functools.partial):
+        build = build.func
+    named = build if hasattr(build, "__qualname__") else type(build)
+    return str(named.__module__), str(named.__qualname__)
+
+
+def _checked_channels(channels: Any) -> tuple[int, ...] | None:
+    if channels is None:
+        return None
+    several = isinstance(channels, Iterable) and not isinstance(channels, str)
+    given = tuple(channels) if several else (channels,)
+    if not given or any(isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1 for n in given):
+        raise ValueError(f"channels must be a positive whole number or several of them, not {channels!r}")
+    return tuple(map(int, given))
 
 
 def registered(name: str) -> RegisteredArchitecture | None:

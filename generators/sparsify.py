@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from zoobench.generators.devices import resolve_device
 from zoobench.generators.image_fit import check_is_zoo
 from zoobench.generators.images import ImageData
-from zoobench.generators.parts import PARTS, training_into
+from zoobench.generators.parts import ASSEMBLING, PARTS, begin_anew, clear_up, is_finished, training_into
 from zoobench.generators.recipe_checks import check_count, check_epochs, is_int
 from zoobench.generators.twin_runs import TwinRun
 from zoobench.generators.twin_zoo import chunks_of, last_states, settings_of, twin_contents
@@ -30,9 +29,6 @@ _OF_METHOD: dict[str, dict[str, Any]] = {
     "variational_dropout": {"variant": "standard", "kl_weight": 0.01},
     "magnitude": {"sparsity": 0.5},
 }
-
-#: The twins' weights, in their folder, while they are put together: a large zoo does not fit into memory.
-_ASSEMBLING = ".assembling"
 
 
 def sparsify_zoo(
@@ -104,7 +100,8 @@ def sparsify_zoo(
         Sets the random numbers of one run apart from another's. A model's batches, noise and dropout come from this
         and from its name, so that neither its neighbours nor ``n_jobs`` change them.
     resume : bool, default=True
-        Train only what ``out`` does not hold yet. False trains every twin anew.
+        Train only what ``out`` does not hold yet. False trains every twin anew; the twins that were there stay until
+        the new ones are whole, and if that is interrupted, the next call goes on with them.
 
     Returns
     -------
@@ -129,10 +126,10 @@ def sparsify_zoo(
 
     References
     ----------
-    .. [1] D. Molchanov, A. Ashukha, D. Vetrov, "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017
+    .. [1] Molchanov, D., Ashukha, A. and Vetrov, D., "Variational Dropout Sparsifies Deep Neural Networks", ICML 2017
        (arXiv 1701.05369).
-    .. [2] D. Honegger, K. Schürholt, D. Borth, "Sparsified Model Zoo Twins: Investigating Populations of Sparsified
-       Neural Network Models", 2023 (arXiv 2304.13718).
+    .. [2] Honegger, D., Schürholt, K. and Borth, D., "Sparsified Model Zoo Twins: Investigating Populations of
+       Sparsified Neural Network Models", 2023 (arXiv 2304.13718).
 
     Examples
     --------
@@ -175,34 +172,32 @@ def sparsify_zoo(
         return Zoo.from_contents(twin_contents(start, settings, chunks, trained.__getitem__, weights, device, run.code))
     folder = Path(out).absolute()
     with training_into(folder):
-        if is_zoo(folder):
-            if read_index(folder)["provenance"].get("twins") != settings:
-                raise ValueError(f"{folder} holds another zoo; choose another folder or delete it")
-            if resume and read_index(folder)["provenance"].get("architecture_code") != run.code:
+        if is_zoo(folder) and read_index(folder)["provenance"].get("twins") != settings:
+            raise ValueError(f"{folder} holds another zoo; choose another folder or delete it")
+        if resume and is_finished(folder):
+            if read_index(folder)["provenance"].get("architecture_code") != run.code:
                 raise ValueError(
                     f"{folder} holds twins of another architecture: the function that builds it has changed, or its "
                     "digest has, as with another version of Python; choose another folder, or ask for resume=False"
                 )
-            if resume:
-                # A kill may have come between the zoo's last file and the end of these.
-                shutil.rmtree(folder / PARTS, ignore_errors=True)
-                (folder / _ASSEMBLING).unlink(missing_ok=True)
-                return _loaded(folder)
+            # A kill may have come between the zoo's last file and the end of these.
+            clear_up(folder)
+            return _loaded(folder)
         parts = run.parts(folder / PARTS)
         if not resume:
-            shutil.rmtree(parts.folder, ignore_errors=True)
+            begin_anew(folder)
         parts.folder.mkdir(exist_ok=True)
         # On disk at once, and not kept here: large networks would fill the memory.
         for number, twins in run.train([i for i, chunk in enumerate(chunks) if not parts.has(chunk)], n_jobs):
             parts.write(chunks[number], twins)
-        scratch = folder / _ASSEMBLING
+        scratch = folder / ASSEMBLING
         try:
             weights = DiskRoom(scratch).matrix(*shape)
             made = twin_contents(start, settings, chunks, lambda i: parts.read(chunks[i]), weights, device, run.code)
             write_zoo(folder, made)
         finally:
             scratch.unlink(missing_ok=True)
-        shutil.rmtree(parts.folder, ignore_errors=True)
+        clear_up(folder)
         return _loaded(folder)
 
 

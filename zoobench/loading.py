@@ -31,8 +31,10 @@ def load_zoo(
     Parameters
     ----------
     path : path-like
-        A folder in the zoo format; a raw Ray Tune experiment or a part of the Small CNN Zoo as folder, zip, tar or
-        compressed tar; or a preprocessed ``dataset_*.pt`` of the Model Zoos' authors. Nothing in it is executed.
+        A folder in the zoo format; a zip, tar or compressed tar of one, which is unpacked, checked and read into
+        memory at each call (unpacked once, the folder opens in milliseconds); a raw Ray Tune experiment or a part of
+        the Small CNN Zoo as folder or such an archive; or a preprocessed ``dataset_*.pt`` of the Model Zoos' authors.
+        Nothing in it is executed.
     subset : {"train", "val", "test", "all"}, default="all"
         Part of the split: 70/15/15 by model, from a hash of the model's name. A ``.pt`` file is taken with the split
         that its authors published.
@@ -89,8 +91,8 @@ def load_zoo(
     else:
         source = ZooSource(_reopen_foreign, (str(place.absolute()), subset, wanted))
         contents = source.reopen(*source.arguments)
-        # A preprocessed file comes with its authors' split; nothing else has one.
-        split = "published" if "split_published" in contents.properties else "hash"
+        # A preprocessed file comes with its authors' split; in the zoo format that lies beside the split by name.
+        split = "published" if "split_published" in contents.properties and not _is_packed(place) else "hash"
     zoo = Zoo.from_contents(
         contents,
         subset=subset,
@@ -115,6 +117,13 @@ def _reopen_zoo(path: str, checksum: str) -> ZooContents:
     if found != checksum:
         raise ZooFormatError(f"the zoo in {path} has been replaced since this one was pickled; load it anew")
     return read_zoo(path)
+
+
+def _is_packed(place: Path) -> bool:
+    """Whether it is the zoo format in an archive."""
+    from zoobench.readers import detect
+
+    return detect(place) == "zoo"
 
 
 def _reopen_foreign(path: str, subset: str, epochs: str | tuple[int, ...] | None) -> ZooContents:

@@ -226,6 +226,11 @@ def _prepared(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_part(name: str) -> bool:
+    """Whether a file of that name may be one of the three of a zoo."""
+    return name == INDEX or any(pattern.fullmatch(name) for pattern in _FILE_NAMES.values())
+
+
 def is_zoo(path: str | os.PathLike[str]) -> bool:
     """Whether a folder is a zoo in the zoo format, whole or damaged."""
     return (Path(path) / INDEX).is_file()

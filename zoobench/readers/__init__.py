@@ -1,6 +1,7 @@
-"""Readers of foreign formats: raw experiments, preprocessed files, the Small CNN Zoo.
+"""Readers of foreign formats: raw experiments, preprocessed files, the Small CNN Zoo, and the zoo format in an archive.
 
-Nothing is executed, torch is not needed, and nothing is unpacked but a preprocessed file that lies in an archive.
+Nothing is executed, torch is not needed, and nothing is unpacked but a preprocessed file, or a zoo in the zoo format,
+that lies in an archive.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from zoobench.readers.dataset_pt import read_dataset
 from zoobench.readers.experiment import read_experiment
 from zoobench.readers.kinds import Inspected, Kind
 from zoobench.readers.naming import naming
+from zoobench.readers.packed_zoo import read_packed_zoo
 from zoobench.readers.room import MEMORY, Room
 from zoobench.readers.small_cnn import read_small_cnn_zoo
 from zoobench.readers.tarstream import BLOCK, decompressor_of, is_tar_header
@@ -42,9 +44,9 @@ def detect(path: str | PathLike[str], *, member: str | None = None) -> Kind:
 
     Returns
     -------
-    {"experiment", "dataset_pt", "small_cnn_zoo"}
-        A preprocessed file of torch, or an archive or folder with one; a part of the Small CNN Zoo; else a raw
-        experiment, if anything can be made of it.
+    {"zoo", "experiment", "dataset_pt", "small_cnn_zoo"}
+        A folder in the zoo format, or an archive with one; a preprocessed file of torch, or an archive or folder with
+        one; a part of the Small CNN Zoo; else a raw experiment, if anything can be made of it.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def read_foreign(
     path : path-like
         A raw Ray Tune experiment (folder, zip, tar, compressed tar); a preprocessed ``.pt`` file of the Model Zoos'
         authors, as it is or the only one in a folder, zip or tar; or a part of the Small CNN Zoo (folder, zip, tar,
-        compressed tar). They may lie a folder down, beside other files.
+        compressed tar); or an archive of a folder in the zoo format. They may lie a folder down, beside other files.
     epochs : None, "last", int or collection of int, default=None
         Which epochs to read: all, each model's last, or these.
     keep_model : callable, optional
@@ -142,6 +144,8 @@ def _read(
 ) -> ZooContents:
     names = {"folder": path.resolve().name, "zip": path.stem}
     name = names.get(archive.form, path.name.partition(".t")[0])
+    if archive.kind == "zoo":
+        return read_packed_zoo(archive, beside=path.parent, choice=choice, keep_model=keep_model, room=room)
     if archive.kind == "small_cnn_zoo":
         return read_small_cnn_zoo(archive, name, choice=choice, keep_model=keep_model, room=room)
     if archive.kind == "experiment":
@@ -172,7 +176,7 @@ def _opened(path: Path) -> Iterator[Archive | ZipDirectory]:
     elif not head or head[:1] == b"\x80" or head.lstrip()[:1] == b"<":
         raise not_a_zip(head)
     else:
-        raise ZooFormatError("is neither a raw experiment (folder, zip or tar) nor a preprocessed .pt file")
+        raise ZooFormatError("is neither a zoo or raw experiment (folder, zip or tar) nor a preprocessed .pt file")
 
 
 @contextmanager

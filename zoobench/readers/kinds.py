@@ -12,8 +12,9 @@ from zoobench.readers.archive import Archive, Member
 from zoobench.readers.experiment import PLACE
 from zoobench.readers.naming import shortened
 from zoobench.readers.small_cnn_tables import PARTS
+from zoobench.store import is_part
 
-Kind = Literal["experiment", "small_cnn_zoo", "dataset_pt"]
+Kind = Literal["zoo", "experiment", "small_cnn_zoo", "dataset_pt"]
 
 #: How many folders an error shows.
 _SHOWN = 12
@@ -31,7 +32,7 @@ class Inspected:
 
     Attributes
     ----------
-    kind : {"experiment", "small_cnn_zoo", "dataset_pt"}
+    kind : {"zoo", "experiment", "small_cnn_zoo", "dataset_pt"}
         What it seems to hold. A raw experiment, too, if nothing is known from the names: its reader says what is
         missing.
     datasets : list of Member
@@ -60,6 +61,8 @@ class Inspected:
         for member in self._rest:
             self._seen.append(member)
             name = member.name.rpartition("/")[2]
+            if is_part(name):
+                return "zoo"
             if name in PARTS:
                 return "small_cnn_zoo"
             if PLACE.fullmatch(member.name):

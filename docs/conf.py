@@ -29,6 +29,9 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     # Of this folder.
+    "breaks",
+    "crosslinks",
+    "gallery",
     "generate",
     "links",
     "mathml",
@@ -97,7 +100,6 @@ html_sidebars = {
     for page in (
         "generated/zoos/index",
         "getting_started",
-        "reproducibility",
         "speed",
         "faq",
         "generated/contributing",
@@ -112,7 +114,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_end": ["theme-switcher"],
     "show_toc_level": 2,
     "navigation_with_keys": False,

@@ -107,7 +107,7 @@ class LatentKDE(DensityMixin, BaseEstimator):
         """
         # Whoever interrupts a fit, or has it fail, is left with an estimator that is not fitted, never with two halves.
         if hasattr(self, "kde_"):
-            del self.kde_
+            delattr(self, "kde_")
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         self.autoencoder_ = WeightPCA() if self.autoencoder is None else clone(self.autoencoder)
         self.autoencoder_.fit(X, y)

@@ -198,8 +198,8 @@ class PropertyClassifier(ClassifierMixin, BasePropertyNetwork):
             watched = validation_codes(validation[1], self.classes_)
             if (watched == _UNKNOWN).all():
                 raise ValueError(
-                    f"y_val has none of the classes of y ({_shown(self.classes_)}) but {_shown(validation[1])}: there is "
-                    "nothing to choose an epoch by; give validation data of the same property, or groups in their place"
+                    f"y_val has none of the classes of y ({_shown(self.classes_)}) but {_shown(validation[1])}: there "
+                    "is nothing to choose an epoch by; give validation data of the same property, or groups instead"
                 )
             held_out = validation[0], _cross_entropy(watched, device)
         split = self._split(rows, groups, seed) if held_out is None else (rows, rows[:0])

@@ -11,6 +11,8 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_array
 
 from zoobench.estimators.held_out import check_groups
+from zoobench.estimators.known_rows import known_rows
+from zoobench.estimators.targets import KnownTargetsMixin
 
 #: Found by a thousand random draws on their CIFAR10 networks (arXiv:2002.11448). LightGBM samples rows only if it is
 #: told to do so for every tree.
@@ -46,6 +48,12 @@ class _StoppedByHeldOutData:
         """Grow trees until validation data, else held-out groups, else held-out rows, see no gain."""
         X = check_array(X, dtype=[np.float64, np.float32])
         y = np.asarray(y)
+        if y.dtype.kind == "f":  # numbers, which may be unknown here and there
+            rows = known_rows(y)
+            X, y, groups = X[rows], y[rows], None if groups is None else np.asarray(groups)[rows]
+            if X_val is not None:
+                rows = known_rows(y_val, 1, "y_val")
+                X_val, y_val = np.asarray(X_val)[rows], np.asarray(y_val)[rows]
         if X_val is None:
             units = np.arange(len(X)) if groups is None else check_groups(groups, len(X))
             splitter = GroupShuffleSplit(1, test_size=_HELD_OUT, random_state=self.random_state)
@@ -59,7 +67,11 @@ class _StoppedByHeldOutData:
         return self
 
 
-class PublishedBoostingRegressor(_StoppedByHeldOutData, LGBMRegressor):
+class _ScoredWhereKnown(_StoppedByHeldOutData, KnownTargetsMixin):
+    """One class, because LightGBM looks for its parameters in the first two that an estimator is made of."""
+
+
+class PublishedBoostingRegressor(_ScoredWhereKnown, LGBMRegressor):
     """LightGBM for numbers."""
 
 

@@ -8,6 +8,8 @@ Prints the median test accuracy of each, as a table.
 The program is only shown here, not run. :doc:`/estimators/weight_kde` has what it prints.
 """
 
+# sphinx_gallery_thumbnail_path = "displays/trajectories.png"
+
 from __future__ import annotations
 
 import numpy as np

@@ -25,7 +25,6 @@ from zoobench.benchmark.displays import (
     TrajectoryDisplay,
     ZooOverviewDisplay,
 )
-from zoobench.benchmark.records import RECORDS
 from zoobench.estimators import WeightStatistics
 
 # %%
@@ -56,7 +55,7 @@ diversity = DiversityDisplay.from_analysis(analyze_zoo(val, n_pairs=50))
 # The leaderboard of the bundled zoos: ranks, whether they differ, and what a better one costs. A folder that
 # ``zoobench run`` wrote takes the place of the records that come with the package.
 
-board = Leaderboard.from_folder(RECORDS)
+board = Leaderboard.from_folder()
 CriticalDifferenceDisplay.from_leaderboard(board)
 RankDisplay.from_leaderboard(board)
 CostDisplay.from_leaderboard(board)

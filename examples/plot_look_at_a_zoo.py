@@ -26,7 +26,8 @@ for layer in zoo.layout.layers:
     print(f"{layer.name:15} {layer.kind:8}", *(f"{tensor.role} {tensor.shape}" for tensor in layer.tensors))
 
 # %%
-# Two thirds of the networks learn, the others hardly do: their hyper-parameters come from a grid. A thin line is a network.
+# Two thirds of the networks learn, the others hardly do: their hyper-parameters come from a grid. A thin line is a
+# network.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 ZooOverviewDisplay.from_zoo(zoo, ax=axes[0])

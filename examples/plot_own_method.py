@@ -15,8 +15,8 @@ from zoobench.benchmark import Leaderboard, run_benchmark
 from zoobench.benchmark.displays import RankDisplay
 
 # %%
-# The idea of this one: sorting all weights of a network by size forgets which neuron is which. The last step of a pipeline
-# is told which model each state belongs to, and the probe chooses its penalty by held-out models.
+# The idea of this one: sorting all weights of a network by size forgets which neuron is which. The last step of a
+# pipeline is told which model each state belongs to, and the probe chooses its penalty by held-out models.
 
 CODE = """
 import numpy as np

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoobench.generators.evaluation import evaluate
+    from zoobench.generators.images import load_images
     from zoobench.generators.population import make_zoo
     from zoobench.generators.recipes import RandomSeeds, Recipe
     from zoobench.generators.registration import register_architecture
     from zoobench.generators.sparsify import sparsify_zoo
 
-__all__ = ["RandomSeeds", "Recipe", "evaluate", "make_zoo", "register_architecture", "sparsify_zoo"]
+__all__ = ["RandomSeeds", "Recipe", "evaluate", "load_images", "make_zoo", "register_architecture", "sparsify_zoo"]
 
 _DEFINED_IN = {
     "RandomSeeds": "zoobench.generators.recipes",
     "Recipe": "zoobench.generators.recipes",
     "evaluate": "zoobench.generators.evaluation",
+    "load_images": "zoobench.generators.images",
     "make_zoo": "zoobench.generators.population",
     "register_architecture": "zoobench.generators.registration",
     "sparsify_zoo": "zoobench.generators.sparsify",

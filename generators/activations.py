@@ -45,7 +45,7 @@ def last_hidden(zoo: Zoo, images: torch.Tensor, rows: Sequence[int] | np.ndarray
     --------
     >>> from zoobench import fetch_zoo
     >>> from zoobench.generators.activations import last_hidden
-    >>> from zoobench.generators.images import load_images
+    >>> from zoobench.generators import load_images
     >>> zoo = fetch_zoo("digits_cnn_s", epochs="last")
     >>> last_hidden(zoo, load_images("digits").test[:50], [3, 7]).shape
     (2, 50, 20)

@@ -162,7 +162,7 @@ def _files(bases: tuple[str, ...], checksums: Mapping[str, str]) -> tuple[ImageF
 _HALF = (0.5, 0.5, 0.5)
 _TORONTO = ("https://www.cs.toronto.edu/~kriz/",)
 
-#: Name -> image set. Tests put in sets of their own.
+#: Name -> image set: what it is, where its files are, and how the networks of an architecture get to see it.
 IMAGE_SETS: dict[str, ImageSet] = {
     "digits": ImageSet(
         name="digits",

@@ -108,7 +108,7 @@ def load_images(
 
     Examples
     --------
-    >>> from zoobench.generators.images import load_images
+    >>> from zoobench.generators import load_images
     >>> load_images("digits").train.shape
     torch.Size([1100, 1, 28, 28])
     """

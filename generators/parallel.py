@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import joblib.parallel
@@ -53,7 +54,7 @@ def count_jobs(n_jobs: int | None) -> int:
     return 1 if asked == 1 else max(1, int(joblib.effective_n_jobs(asked)))
 
 
-def unordered(work: Callable[..., Result], calls: Sequence[tuple[Any, ...]], n_jobs: int) -> Iterator[Result]:
+def unordered(work: Callable[..., Result], calls: Iterable[tuple[Any, ...]], n_jobs: int) -> Iterator[Result]:
     """What a function returns, called with each of the arguments elsewhere, in the order in which it comes back."""
     # Processes, because the Python part of the plain loop is what takes its time.
     options: dict[str, Any] = {"n_jobs": n_jobs, "prefer": "processes"}
@@ -66,5 +67,6 @@ def unordered(work: Callable[..., Result], calls: Sequence[tuple[Any, ...]], n_j
     # at a time as it can work on at once.
     with joblib.Parallel(**options) as parallel:
         n_at_once = count_jobs(n_jobs)
-        for start in range(0, len(calls), n_at_once):
-            yield from parallel(joblib.delayed(work)(*arguments) for arguments in calls[start : start + n_at_once])
+        left = iter(calls)
+        while some := list(islice(left, n_at_once)):
+            yield from parallel(joblib.delayed(work)(*arguments) for arguments in some)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from zoobench.benchmark import find_entry, run_benchmark
+from zoobench.benchmark import Task, find_entry, run_benchmark
+from zoobench.benchmark.entries import find_entries
 from zoobench.benchmark.kendall import resampled_tau
+from zoobench.benchmark.runner import _calls
 from zoobench.benchmark.threads import one_quiet_thread
 from zoobench.benchmark.workers import surviving
+from zoobench.layout import WeightLayout
 
 TASK = "digits_cnn_s_seed/test_acc/cv-2x1"
 ROOT = Path(__file__).parent.parent
@@ -73,27 +77,64 @@ def numbered(calls: list[tuple]) -> Iterator[tuple[int, tuple]]:
         yield calls.index(found[0]), found
 
 
+def test_a_killer_is_found_at_once_among_many(tmp_path: Path) -> None:
+    """It runs twice, once beside others and once alone, also where those were fast and are not yet asked for."""
+    note = "open({!r}, 'a').write('x')"
+    kill = "__import__('os').kill(__import__('os').getpid(), 9)"
+    notes = [str(tmp_path / str(number)) for number in range(40)]
+    calls = [(note.format(path) + (f" and {kill}" if path == notes[30] else ""),) for path in notes]
+    found = {}
+    for call, result, _ in surviving(eval, calls, 2):
+        found[call] = result
+        if len(found) == 1:
+            time.sleep(0.5)  # a busy consumer
+    assert [call for call in calls if found[call] is None] == [calls[30]]
+    assert (tmp_path / "30").read_text() == "xx"
+    assert {len(Path(path).read_text()) for path in notes} <= {1, 2}
+
+
+def test_a_part_that_kills_does_not_take_the_rest_along() -> None:
+    """A call that can be taken apart is, before anybody is blamed."""
+    kill = "__import__('os').kill(__import__('os').getpid(), 9)"
+    found = surviving(eval, [("1",), (f"2 + {kill} + 3",)], 2, lambda text: [(part,) for part in text.split(" + ")])
+    assert {text: (result, bool(error)) for (text,), result, error in found} == {
+        "1": (1, False), "2": (2, False), kill: (None, True), "3": (3, False),
+    }  # fmt: skip
+
+
 KILLER = """
 import os, signal
 from sklearn.dummy import DummyRegressor
 
-class Killer(DummyRegressor):
+class statistics_killer(DummyRegressor):
     def fit(self, X, y):
-        os.kill(os.getpid(), signal.SIGKILL)
+        y.max() > 1.5 and os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(X, y)
 """
 
 
 def test_a_killed_worker_is_its_methods_failure(tmp_path: Path) -> None:
-    """As when memory runs out: the record says so, and a later run tries again."""
+    """As when memory runs out: the record says so, that of another task is whole, and a later run tries again."""
     path = tmp_path / "own.py"
     path.write_text(KILLER)
-    task = "digits_cnn_s_seed/test_acc/nfn"
-    (killed,) = run_benchmark([task], methods=[f"{path}:Killer"], out=tmp_path / "store", n_jobs=2)
+    tasks, methods = ["digits_cnn_s_seed/epoch/nfn", "digits_cnn_s_seed/test_acc/nfn"], [f"{path}:statistics_killer"]
+    killed, other = run_benchmark(tasks, methods=methods, out=tmp_path / "store", n_jobs=2)
     assert "worker process was killed, most likely because memory ran out" in str(killed.error)
-    path.write_text(KILLER.replace("os.kill(os.getpid(), signal.SIGKILL)", "return super().fit(X, y)"))
-    (again,) = run_benchmark([task], methods=[f"{path}:Killer"], out=tmp_path / "store")
+    assert other.error is None
+    path.write_text(KILLER.replace("y.max() > 1.5 and os.kill(os.getpid(), signal.SIGKILL)", ""))
+    (again,) = run_benchmark(tasks[:1], methods=methods, out=tmp_path / "store")
     assert again.error is None
     assert again.n_models == 100
+
+
+def test_a_users_method_shares_a_worker_with_no_other(tmp_path: Path) -> None:
+    """Whatever it is called: it might take the others along. This library's share what they have in common."""
+    path = tmp_path / "own.py"
+    path.write_text(KILLER)
+    entries = find_entries([f"{path}:statistics_killer", "statistics_ridge", "statistics_boosting"])
+    calls = _calls([(Task.parse(TASK), entry) for entry in entries])
+    together = [[entry.name for entry in them] for _, fold, them in calls if fold == 0]
+    assert together == [["statistics_killer"], ["statistics_ridge", "statistics_boosting"]]
 
 
 HELPED = """
@@ -143,6 +184,33 @@ def test_a_users_method_needs_no_file_where_it_is_sent(tmp_path: Path, monkeypat
     received = pickle.loads(sent)
     assert received == entry
     assert received.maker().fit(0, 0).predict([0]) == [0.5]
+
+
+LATER = """
+from sklearn.dummy import DummyRegressor
+
+class Later(DummyRegressor):
+    def fit(self, X, y):
+        from later import level
+        return super().fit(X, level(y))
+    def optional(self):
+        import broken_helper
+"""
+
+
+def test_a_module_that_is_imported_while_fitting_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here and where the code is sent to; one that cannot be imported is no fault as long as nobody asks for it."""
+    (tmp_path / "later.py").write_text("def level(y):\n    return 0 * y\n")
+    (tmp_path / "broken_helper.py").write_text("import nowhere\n")
+    (tmp_path / "own.py").write_text(LATER)
+    entry = find_entry(f"{tmp_path / 'own.py'}:Later")
+    layout = WeightLayout.from_architecture("cnn_s")
+    assert entry.build("regression", "y", layout, 0).fit([[0]], np.ones(1)).predict([[0]]) == [0]
+    sent = pickle.dumps(entry)
+    for name in ("later", entry.maker.__module__):
+        monkeypatch.delitem(sys.modules, name)
+    received = pickle.loads(sent).build("regression", "y", layout, 0)
+    assert received.fit([[0]], np.ones(1)).predict([[0]]) == [0]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_ids_stay_what_they_are() -> None:
         ("digits_cnn_s", "a task is written zoo/property or zoo/property/protocol"),
         ("digits_cnn_s/test_ac", "did you mean 'test_acc'?"),
         ("digits_cnn_z/test_acc", "digits_cnn_s"),
+        ("digits_cnn_s/test_acc/cv-01x1", "unknown protocol 'cv-01x1'"),
         ("digits_cnn_s/test_acc/cv-1x1", "unknown protocol 'cv-1x1'; there are cv (or cv-FOLDSxREPETITIONS"),
         ("digits_cnn_s/test_acc/transfer-from-digits_cnn_z", "digits_cnn_s"),
     ],
@@ -145,6 +146,13 @@ def test_too_few_models_are_said() -> None:
         folds("paper", "a_zoo", table_of(["a", "b", "c"]).query("split != 'val'"))
 
 
-def test_cv_is_short_for_five_folds_once() -> None:
-    """The default is what `cv` stands for."""
+def test_a_protocol_has_one_name() -> None:
+    """`cv` stands for the default, and zeros in front of a number say nothing: ids and seeds follow from the name."""
     assert check_protocol("cv") == "cv-5x1"
+    assert check_protocol("cv-05x01") == "cv-5x1"
+    assert Task.parse("digits_cnn_s/test_acc/cv-010x3").id == "digits_cnn_s_seed/test_acc/cv-10x3"
+
+
+def test_the_tasks_of_one_zoo() -> None:
+    """One name need not be put into a list."""
+    assert tasks_of("digits_cnn_s_seed") == tasks_of(["digits_cnn_s_seed"])

@@ -59,6 +59,17 @@ def test_convert_then_table(capsys: pytest.CaptureFixture[str], data_dir: Path, 
     assert f"**{reference['statistics']['test_acc']['test']:.3f}**" in out
 
 
+def test_table_shows_what_hyperparameters_tell_where_they_vary(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without options, a zoo of two activations has a table with their row, and a zoo of seeds has one without."""
+    varied, always = write_zoo(tmp_path / "zoo", sample_contents(epochs=(50,))), ["weights", "statistics"]
+    for zoo, features in ((varied, [*always, "hyperparameters"]), ("digits_cnn_s", always)):
+        code, out, _ = run(capsys, "table", zoo, "--epochs", "50", "--format", "csv")
+        assert code == 0
+        assert list(dict.fromkeys(line.split(",")[0] for line in out.splitlines()[1:])) == features
+
+
 def test_main_job_prints_a_table_and_keeps_records(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """`zoobench run`: the ranking, scores with intervals, a record each, and the page, of which it says the place."""
     argv = ["run", "--tasks", "digits_cnn_s_seed/ggap", "--methods", "dummy", "statistics_ridge", "--out", tmp_path]
@@ -105,6 +116,8 @@ def test_ones_own_method_joins_by_one_option(capsys: pytest.CaptureFixture[str],
         (["table", "digits_cnn_s", "--epochs", "x"], 2, "neither 'last' nor numbers"),
         (["table", "digits_cnn_s", "--features", "hyperparameters"], 2, "hyper-parameters"),
         (["run", "--tasks", "nothing/test_acc"], 2, "unknown zoo"),
+        (["run", "--tasks", ""], 2, "'' names no zoo; a task is written zoo/property or zoo/property/protocol"),
+        (["run", "--tasks", 5000 * "a"], 2, "aaa...' of 5000 letters is too long for a zoo or a task"),
         (["run", "--tasks", "digits_cnn_s/test_ac"], 2, "did you mean 'test_acc'?"),
         (["run", "--methods", "statistics_rigde"], 2, "did you mean 'statistics_ridge'?"),
         (["run", "--protocol", "vc"], 2, "unknown protocol 'vc'; there are cv"),
@@ -175,6 +188,9 @@ def test_unknown_option_is_named(capsys: pytest.CaptureFixture[str], name: str) 
         (["sparsify", "digits_cnn_s", "--checkpoint-epochs", "a"], "'a' is no list of numbers such as 1,5,25"),
         (["analyze", "digits_cnn_s", "--measures", "size"], "--measures: invalid choice: 'size'"),
         (["check", "--update", "half"], "--update: invalid choice: 'half'"),
+        (["check", "a_zoo", "--update"], "error: --update is for what is bundled; give it without PATH"),
+        (["check", "--sources", "--update", "tables"], "--update is for what is bundled; give it without --sources"),
+        (["run", "--all", "--methods", "dummy"], "--methods: not allowed with argument --all"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:

@@ -54,9 +54,9 @@ def test_tables_are_what_the_committed_results_say() -> None:
     """Every number of README and docs that comes from a committed result is that result's."""
     assert clone() == ROOT
     assert check_tables(ROOT, commands=False) == []
-    shown = {table.name: table.path.relative_to(ROOT).as_posix() for table in doc_tables.doc_tables(ROOT)}
-    assert set(saved_tables()) <= set(shown)
-    assert shown["zoobench run --n-jobs -1 --format markdown"] == "README.md"
+    shown = {(table.name, table.path.relative_to(ROOT).as_posix()) for table in doc_tables.doc_tables(ROOT)}
+    assert set(saved_tables()) <= {name for name, _ in shown}
+    assert ("zoobench run --n-jobs -1 --format markdown", "README.md") in shown
 
 
 def test_committed_records_are_those_of_the_default_run() -> None:
@@ -84,7 +84,7 @@ def test_changed_table_is_found_and_mended(
 ) -> None:
     """`zoobench check` names page, table, line and remedy and exits with 1; the remedy brings the page back."""
     monkeypatch.setattr(doc_tables, "clone", lambda: root)
-    monkeypatch.setattr("zoobench.benchmark.committed.check_committed", lambda progress: [])
+    monkeypatch.setattr("zoobench.benchmark.committed.check_committed", lambda progress, store=None: [])
     before = (root / page).read_text(encoding="utf-8")
     change(root / page, old, new)
     assert main(["check"]) == 1
@@ -140,8 +140,8 @@ def test_table_of_a_committed_result_has_no_tolerance(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("<!-- end of table -->", "", "has 1 starts and 0 ends of tables"),
-        ("<!-- table: methods", "<!-- tabel: methods", "has 0 starts and 1 ends of tables"),
+        ("<!-- end of table -->", "", "has 2 starts and 1 ends of tables"),
+        ("<!-- table: methods", "<!-- tabel: methods", "has 1 starts and 2 ends of tables"),
         ("<!-- table: methods of zoobench run", "<!-- table: methods", "has a table 'methods', which nothing makes"),
     ],
 )
@@ -164,7 +164,7 @@ def test_without_a_clone_the_tables_are_left_out(
 ) -> None:
     """An installed wheel has no docs: `zoobench check` says so, and there is nothing that it could update."""
     monkeypatch.setattr(doc_tables, "clone", lambda: None)
-    monkeypatch.setattr("zoobench.benchmark.committed.check_committed", lambda progress: [])
+    monkeypatch.setattr("zoobench.benchmark.committed.check_committed", lambda progress, store=None: [])
     assert main(["check"]) == 0
     assert "README and docs do not lie beside the package: their tables were not looked at" in capsys.readouterr().out
     assert main(["check", "--update"]) == 2

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoobench import ZooFormatError, fetch_zoo, save_zoo
+from zoobench import ZooFormatError, fetch_zoo, load_zoo, save_zoo
 from zoobench.benchmark import Leaderboard, Task, load_results, run_benchmark, tasks_of
 from zoobench.benchmark.data import load
 from zoobench.cli import main
@@ -134,6 +134,83 @@ def test_a_zoo_without_hyperparameters_is_not_asked_about_them(tmp_path: Path) -
     assert [(record.method, record.error) for record in found] == [("dummy", None)]
     with pytest.raises(ValueError, match="hyperparameters_boosting can be asked of none of these tasks"):
         run_benchmark([tmp_path / "bare/test_acc"], methods=methods[1:], out=tmp_path / "store")
+
+
+REPLACES = """
+from pathlib import Path
+from sklearn.dummy import DummyRegressor
+from zoobench import load_zoo, save_zoo
+
+class Replaces(DummyRegressor):
+    def predict(self, X):
+        if Path({new!r}).exists():
+            save_zoo(load_zoo({new!r}), {old!r})
+        return super().predict(X)
+"""
+
+
+def test_a_zoo_that_is_replaced_meanwhile_gives_no_score(here: Path, tmp_path: Path) -> None:
+    """What was predicted of one zoo is not judged by another; run again, the record is that of the new zoo."""
+    old, new, path = tmp_path / "a_zoo", tmp_path / "new", tmp_path / "own.py"
+    shutil.copytree(here / "my_zoo", old)
+    zoo = load_zoo(here / "my_zoo", epochs=[50])
+    zoo.properties["test_acc"] = zoo.properties["test_acc"].to_numpy()[::-1].copy()
+    save_zoo(zoo, new)
+    path.write_text(REPLACES.format(old=str(old), new=str(new)))
+    run = {"methods": [f"{path}:Replaces"], "out": tmp_path / "store"}
+    (record,) = run_benchmark(f"{old}/test_acc/cv-2x1", **run)
+    assert record.error == "the zoo changed while it was benchmarked; run again"
+    assert not record.scores
+    shutil.rmtree(new)
+    (again,) = run_benchmark(f"{old}/test_acc/cv-2x1", **run)
+    assert again.error is None
+    assert again.n_states == len(zoo.data)
+
+
+BOTH = """
+from sklearn.dummy import DummyRegressor
+
+class Both(DummyRegressor):
+    zoobench_inputs = "both"
+    def fit(self, X, y):
+        self.seen = list(X)[-5:]
+        return super().fit(X, y)
+    def predict(self, X):
+        assert list(X)[-5:] == self.seen == ["activation", "init", "optimizer", "lr", "weight_decay"]
+        return super().predict(X)
+"""
+
+
+def test_a_transfer_uses_the_hyperparameters_that_both_zoos_tell(tmp_path: Path) -> None:
+    """What one of them does not tell is left out of both, so that each column stays the same thing."""
+    zoo = fetch_zoo("digits_cnn_s_hyp_rand", epochs=[50], max_abs_weight=5)
+    zoo.properties = zoo.properties.drop(columns=["dropout"])
+    zoo.properties["model"] = pd.Categorical([f"other {name}" for name in zoo.properties["model"]])
+    save_zoo(zoo, tmp_path / "other")
+    (tmp_path / "own.py").write_text(BOTH)
+    methods = ["hyperparameters_boosting", f"{tmp_path}/own.py:Both"]
+    ways = [(f"{tmp_path}/other", "digits_cnn_s_hyp_rand"), ("digits_cnn_s_hyp_rand", f"{tmp_path}/other")]
+    tasks = [f"{judge}/test_acc/transfer-from-{fit}" for judge, fit in ways]
+    found = run_benchmark(tasks, methods=methods, out=tmp_path / "store")
+    assert [record.error for record in found] == [None] * 4
+
+
+def test_infinite_properties_are_unknown(here: Path, tmp_path: Path) -> None:
+    """They are neither learnt nor judged by, like missing ones; where nothing is left, one sentence says so."""
+    zoo = load_zoo(here / "my_zoo", epochs=[50])
+    some = zoo.properties["test_acc"].to_numpy().copy()
+    some[::4] = np.inf
+    zoo.properties["some"] = some
+    zoo.properties["none"] = np.where(np.arange(len(some)) % 2, -np.inf, np.nan)
+    save_zoo(zoo, tmp_path / "a_zoo")
+    assert [task.property for task in tasks_of(tmp_path / "a_zoo") if task.property in ("some", "none")] == ["some"]
+    tasks = [tmp_path / "a_zoo/some/cv-2x1", tmp_path / "a_zoo/none/cv-2x1"]
+    found = run_benchmark(tasks, methods=CHEAP, out=tmp_path / "store")
+    assert [record.error for record in found[:2]] == [None, None]
+    assert found[0].n_states == len(some) - len(some[::4])
+    assert {record.error for record in found[2:]} == {
+        "ValueError: in fold 1, 'none' of every state to fit on is unknown or infinite"
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,8 +69,24 @@ def test_a_fold_without_a_score_leaves_the_record_without_one() -> None:
         ({"scores": {"r2": [0.1], "mae": [0.1, 0.2]}}, "it has no error, and no r2 in each fold"),
         ({"task": "z"}, "task is 'z', not zoo/property/protocol"),
         ({"interval": "wide"}, "interval is 'wide', not two numbers"),
+        ({"interval": [float("nan"), float("nan")]}, "interval is [nan, nan], not two numbers"),
+        ({"interval": [0.9, 0.1]}, "interval is [0.9, 0.1], not two numbers, the lower one first"),
+        ({"scores": {"r2": [True, True]}}, "scores['r2'] holds something that is neither a number nor null"),
+        ({"scores": {"r2": [float("inf")]}}, "scores['r2'] holds something that is neither a number nor null"),
+        ({"metric": "bogus", "scores": {"bogus": [0.5]}}, "metric is 'bogus', not one of r2, mae, "),
+        ({"versions": None}, "versions is None, not a table of texts"),
+        ({"versions": {"numpy": 2}}, "versions is {'numpy': 2}, not a table of texts"),
+        ({"environment": None}, "environment is None, not a table"),
+        ({"fit_seconds": None}, "fit_seconds is None, not a list of numbers"),
+        ({"predict_seconds": ["a"]}, "predict_seconds is ['a'], not a list of numbers"),
+        ({"peak_memory": "a"}, "peak_memory is 'a', not a whole number or null"),
+        ({"n_states": True}, "n_states is True, not a whole number or null"),
+        ({"n_models": -1}, "n_models is -1, not a whole number or null"),
+        ({"inputs": None}, "inputs is None, not a text"),
+        ({"error": 5}, "error is 5, not a text or null"),
+        ({"schema": 2.0}, "schema is 2.0, not a whole number"),
     ],
-    ids=["schema", "field", "method", "source", "table", "number", "metric", "empty", "lengths", "task", "interval"],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_is_no_record_is_refused(change: dict, said: str, tmp_path: Path) -> None:
     """The message names the file, what is wrong with it, and what to do."""
@@ -78,6 +96,27 @@ def test_what_is_no_record_is_refused(change: dict, said: str, tmp_path: Path) -
         load_record(path)
     assert said in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_published_metrics_may_be_any(tmp_path: Path) -> None:
+    """A paper may report what is not computed here."""
+    record = some(metric="rmse", scores={"rmse": [0.5]}, source="published")
+    assert load_record(save_record(record, tmp_path)) == record
+
+
+@given(
+    field=st.sampled_from([entry.name for entry in fields(Record)]),
+    value=st.sampled_from([None, True, float("nan"), "", "a", [], ["a"], [0.5], {}, {"a": [{}]}]),
+)
+def test_a_field_of_another_type_is_never_an_error_from_inside(field: str, value: Any, tmp_path_factory) -> None:
+    """Whatever stands in a field: the record is refused, or can be shown."""
+    path = save_record(some(), tmp_path_factory.mktemp("store"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    try:
+        record = load_record(path)
+    except ZooFormatError:
+        return
+    assert len(to_frame([record])) == 1
 
 
 def test_half_a_file_is_refused(tmp_path: Path) -> None:

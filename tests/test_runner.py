@@ -14,13 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.preprocessing import FunctionTransformer
 
 from zoobench import fetch_zoo
 from zoobench.benchmark.entries import DEFAULT_METHODS, find_entries, find_entry
+from zoobench.benchmark.evaluation import evaluate, in_one_line
 from zoobench.benchmark.protocols import folds
 from zoobench.benchmark.records import iterate_records, save_record
 from zoobench.benchmark.runner import run_benchmark
+from zoobench.benchmark.tasks import Task
+from zoobench.datahome import get_data_home
 from zoobench.estimators import LinearProbeRegressor, WeightStatistics, make_method
+from zoobench.estimators.known_rows import DummyRegressor
 
 TASK = "digits_cnn_s_seed/test_acc"
 CHEAP = ["dummy", "statistics_ridge"]
@@ -58,6 +63,10 @@ def pipeline():
 class Broken(Norm):
     def predict(self, X):
         raise RuntimeError("no such layer")
+
+class Lost(Norm):
+    def fit(self, X, y):
+        raise FileNotFoundError(f"no file {os.environ['ZOOBENCH_DATA']}/a, {os.path.expanduser('~')}/b, {os.sep}c")
 
 class Short(Norm):
     def predict(self, X):
@@ -141,6 +150,71 @@ def test_every_protocol_runs(protocol: str, tmp_path: Path) -> None:
     (record,) = run_benchmark([f"{zoo}/test_acc"], protocol=protocol, methods=["statistics_ridge"], out=tmp_path)
     assert record.error is None
     assert len(record.scores[record.metric]) == 1
+
+
+@pytest.mark.parametrize("protocol", ["paper", "cv-2x1"])
+def test_every_step_is_told_what_to_stop_by(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds out networks, be it a transformer or the last step, gets them, or which rows belong together."""
+    told = []
+
+    def fit(self: object, X: object, y: object = None, *, groups: object = None, X_val: object = None) -> None:
+        told.append((type(self).__name__, groups is not None, X_val is not None, len(groups) == len(X)))
+        raise InterruptedError("seen")
+
+    layout, names = fetch_zoo("digits_cnn_s").layout, ["hyper_representation_ridge", "statnn", "weights_ridge"]
+    for kind in {type(step) for name in names for _, step in make_method(name, layout=layout).steps}:
+        monkeypatch.setattr(kind, "fit", fit)
+    found = evaluate((Task("digits_cnn_s", "test_acc", protocol),), 0, tuple(find_entries(names)))
+    assert [outcome.error for outcome in found] == ["InterruptedError: seen"] * 3
+    kinds = ("HyperRepresentation", "PropertyRegressor", "LinearProbeRegressor")
+    assert told == [(kind, True, protocol == "paper", True) for kind in kinds]
+
+
+def test_what_looks_at_nothing_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference that has learned nothing gets one column, of all rows, and not all weights of the zoo."""
+    shapes, fit = [], DummyRegressor.fit
+    monkeypatch.setattr(DummyRegressor, "fit", lambda self, X, y: shapes.append(X.shape) or fit(self, X, y))
+    (outcome,) = evaluate((Task("digits_cnn_s", "test_acc"),), 0, (find_entry("dummy"),))
+    assert outcome.error is None
+    assert shapes == [(480, 1)]
+
+
+def test_settings_are_the_same_in_every_process() -> None:
+    """Where a function lies in memory is no setting, and makes no record stale."""
+    one, other = (FunctionTransformer(lambda X: X) for _ in range(2))
+    assert repr(one) != repr(other)
+    assert in_one_line(one) == in_one_line(other)
+
+
+def test_one_task_and_one_method_need_no_list(tmp_path: Path) -> None:
+    """A text is not taken apart into letters; no task at all is said."""
+    given = [TASK, Task.parse(TASK), Path(TASK)]
+    found = [run_benchmark(task, methods="dummy", out=tmp_path / str(i)) for i, task in enumerate(given)]
+    assert [record.result() for (record,) in found] == [found[0][0].result()] * 3
+    with pytest.raises(ValueError, match="no tasks were given"):
+        run_benchmark([], out=tmp_path)
+
+
+def test_a_zoo_that_cannot_be_fetched_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the internet there is one error, and no record of a failure a method, after as many tries."""
+    tries = []
+
+    def offline(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise ConnectionError("no route to zenodo.org")
+
+    monkeypatch.setattr("zoobench.benchmark.data.fetch_zoo", offline)
+    with pytest.raises(ConnectionError, match="no route"):
+        run_benchmark(["mnist_cnn_s_seed/test_acc", "mnist_cnn_s_seed/ggap"], methods=CHEAP, out=tmp_path)
+    assert len(tries) == 1
+    assert not list(iterate_records(tmp_path))
+
+
+def test_a_failure_tells_no_folder_of_this_machine(tmp_path: Path, own: Path) -> None:
+    """Records are published: the data folder and the home of who made them have short names in it."""
+    (record,) = run_benchmark([TASK], methods=[f"{own}:Lost"], out=tmp_path / "store")
+    assert record.error == "FileNotFoundError: no file DATA_HOME/a, ~/b, /c"
+    assert str(get_data_home()) not in record.error
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,3 +177,40 @@ def test_every_example_is_in_the_gallery(name: str, site: Site) -> None:
 def test_the_gallery_names_no_example_that_is_not_there(site: Site) -> None:
     """The order of the gallery is that of its examples."""
     assert sorted(site.gallery.ORDER) == EXAMPLES
+
+
+def test_references_are_no_lists(site: Site) -> None:
+    """An entry that starts with an initial and a period would be shown as a list: the surname comes first."""
+    entries = []
+    for module in site.public.public_modules():
+        for name in site.public.public_names(module):
+            doc = getattr(importlib.import_module(module), name).__doc__ or ""
+            entries += [(name, found) for found in re.findall(r"(?m)^ *\.\. \[\d+\] (.*)", doc)]
+    assert ("CriticalDifferenceDisplay", "Demšar, J.,") in [(name, text[:11]) for name, text in entries]
+    assert [(name, text) for name, text in entries if re.match(r"\w{1,2}\. ", text)] == []
+
+
+def test_what_users_are_told_to_import_is_public(site: Site) -> None:
+    """A name that a page or an example imports from this library is in the reference, under that module."""
+    public = {(module, name) for module in site.public.public_modules() for name in site.public.public_names(module)}
+    found = set()
+    for path in (ROOT / "README.md", *DOCS.rglob("*.md"), *(ROOT / "examples").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for module, many, line in re.findall(r"(?m)from (zoobench[\w.]*) import (?:\(([^)]*)\)|([\w, ]+))", text):
+            found |= {(module, name) for name in re.findall(r"\w+", many or line)}
+    assert ("zoobench.generators", "load_images") in found
+    assert found - public == set()
+
+
+def test_pages_and_reference_lead_to_each_other(site: Site) -> None:
+    """Names in a page's text lead to the reference, as a call too; what is described says on which page."""
+    target, guides = site.crosslinks.target, site.crosslinks.guides()
+    assert target("fetch_zoo") == target('fetch_zoo("mnist_cnn_s", epochs=5)') == ("zoobench.fetch_zoo", "func")
+    assert target("WeightPCA") == ("zoobench.estimators.WeightPCA", "class")
+    assert target("zoobench.split.split_of") == ("zoobench.split.split_of", "func")
+    assert target("score") is None  # every estimator has one
+    assert guides["zoobench.make_zoo"] == guides["zoobench.generators.make_zoo"] == "generators"
+    for name in site.public.public_names("zoobench.estimators"):
+        assert (DOCS / f"{guides[f'zoobench.estimators.{name}']}.md").exists()
+    templates = (DOCS / "_templates" / "autosummary").iterdir()
+    assert all("guide_of[fullname]" in path.read_text(encoding="utf-8") for path in templates)

@@ -113,6 +113,8 @@ def test_diverged_states_are_left_out_and_counted(states: list[dict[str, torch.T
         ({"model": None}, "the properties lack 'model': each row says which model it is"),
         ({"epoch": None}, "the properties lack 'epoch'"),
         ({"epoch": [1, 1.5, 2]}, "epochs must be whole numbers"),
+        ({"epoch": [1, 2, 2**40]}, "epochs must be whole numbers of at most 2147483647, but one is 1099511627776"),
+        ({"test_acc": [1 + 2j, 0, 1]}, "the property 'test_acc' holds complex numbers"),
         ({"epoch": [1, None, 2]}, "row 1 of the properties lacks a model or an epoch"),
         ({"epoch": [1, 1, 2]}, "there are two states of model 'b' at epoch 1"),
         ({"split": ["train"] * 3}, "call a split of your own 'split_published'"),
@@ -128,6 +130,32 @@ def test_a_table_that_does_not_fit_is_refused(
     table = {name: values for name, values in (RUNS | change).items() if values is not None}
     with pytest.raises(ValueError, match=message):
         Zoo.from_states(states, table)
+
+
+def test_doubled_columns_are_refused(states: list[dict[str, torch.Tensor]]) -> None:
+    """Which of the two is meant cannot be known."""
+    table = pd.DataFrame(RUNS)
+    with pytest.raises(ValueError, match="the properties have two columns 'test_acc'"):
+        Zoo.from_states(states, pd.concat([table, table[["test_acc"]]], axis=1))
+
+
+def test_complex_weights_are_refused(states: list[dict[str, torch.Tensor]]) -> None:
+    """Their imaginary parts would be lost."""
+    with pytest.raises(ValueError, match="the array of states is complex, and weights are real numbers"):
+        Zoo.from_states(np.ones((3, 5), complex), RUNS)
+    for odd in (states[1]["3.bias"] * 1j, states[1]["3.bias"].numpy() * 1j):
+        with pytest.raises(ValueError, match=r"'3.bias' of state 1 \(b at epoch 2\) is complex"):
+            Zoo.from_states([states[0], {**states[1], "3.bias": odd}, states[2]], RUNS)
+
+
+def test_a_part_of_a_network_may_be_called_module() -> None:
+    """The prefix of wrapped networks is left out where every tensor has it, and nowhere else."""
+    state = {"module.a": np.ones((2, 2)), "a": np.zeros((2, 2))}
+    zoo = Zoo.from_states([state], {"model": ["m"], "epoch": [1]}, target="epoch")
+    assert sorted(zoo.data[0].tolist()) == [0] * 4 + [1] * 4
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    again = Zoo.from_states([wrapped], {"model": ["m"], "epoch": [1]}, target="epoch")
+    assert [tensor.name for tensor in again.layout.tensors] == [tensor.name for tensor in zoo.layout.tensors]
 
 
 def test_states_that_do_not_fit_are_named(states: list[dict[str, torch.Tensor]]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoobench.benchmark.paper import paper_table
     from zoobench.datahome import clear_data_home, get_data_home
+    from zoobench.download.remote import NoSpaceError, OfflineError
     from zoobench.errors import UnsafeFileError, ZooFormatError
     from zoobench.fetch import fetch_zoo, list_zoos
     from zoobench.generators.population import make_zoo
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "NoSpaceError",
+    "OfflineError",
     "UnsafeFileError",
     "WeightLayout",
     "Zoo",
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 _DEFINED_IN = {
+    "NoSpaceError": "zoobench.download.remote",
+    "OfflineError": "zoobench.download.remote",
     "UnsafeFileError": "zoobench.errors",
     "WeightLayout": "zoobench.layout",
     "Zoo": "zoobench.zoo",

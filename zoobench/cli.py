@@ -185,10 +185,11 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _table(arguments: argparse.Namespace) -> None:
     from zoobench.benchmark.paper import paper_table
+    from zoobench.benchmark.results import default_features
     from zoobench.benchmark.tables import render
 
     zoo = _zoo(arguments.zoo, epochs=arguments.epochs, properties="epoch")
-    print(render(paper_table(zoo, features=tuple(arguments.features)), arguments.format))
+    print(render(paper_table(zoo, features=arguments.features or default_features(zoo)), arguments.format))
 
 
 def _zoo(name: str, **selection: Any) -> Any:
@@ -287,9 +288,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--features",
         nargs="+",
-        default=["weights", "statistics"],
         choices=("weights", "statistics", "hyperparameters"),
-        help="default: weights statistics",
+        help="default: weights statistics, and hyperparameters where these vary",
     )
     sub.add_argument("--format", **styles)  # type: ignore[arg-type]
 

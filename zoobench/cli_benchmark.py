@@ -27,11 +27,12 @@ def add_benchmark(command: Callable[[str, Callable[[argparse.Namespace], None], 
         help="zoo/property, zoo/property/protocol, or a zoo for all of its tasks, by name or by the path of its folder "
         "(default: all tasks of the bundled zoos, twins apart)",
     )
-    sub.add_argument("--methods", nargs="+", metavar="METHOD", help="these methods (default: eight that are cheap)")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--methods", nargs="+", metavar="METHOD", help="these methods (default: eight that are cheap)")
+    which.add_argument("--all", action="store_true", help="every method that is installed; takes hours")
     sub.add_argument(
         "--method", action="append", default=[], metavar="METHOD", help="this one too; your own is file.py:MyEstimator"
     )
-    sub.add_argument("--all", action="store_true", help="every method that is installed; takes hours")
     sub.add_argument(
         "--protocol",
         default="cv",
@@ -76,7 +77,8 @@ def _run(arguments: argparse.Namespace) -> None:
     board = Leaderboard(records)
     print(getattr(board, f"to_{arguments.format}")())
     try:
-        page = write_report(board, Path(arguments.out) / REPORT)
+        # The page is that of the whole folder: running one more method must not take the others off it.
+        page = write_report(Leaderboard.from_folder(arguments.out), Path(arguments.out) / REPORT)
     except OSError as error:
         raise cannot_write("the page", arguments.out, error) from error
     failed = [record for record in records if record.error]

@@ -36,21 +36,32 @@ def add_check(command: Callable[[str, Callable[[argparse.Namespace], None], str]
         help="compute the committed results anew and keep them, and write the tables of README and docs anew; with "
         "'tables', only those that take no longer than a minute",
     )
+    sub.set_defaults(wrong=sub.error)
+    sub.add_argument("--reason", help="with --update: why committed results change; it is written down beside them")
+    sub.add_argument(
+        "--records",
+        metavar="FOLDER",
+        help="compare everything that `zoobench run` has computed into this folder with the committed results, where "
+        "otherwise a part is computed again",
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:
     from zoobench.store import check_zoo
 
+    if arguments.update and (arguments.paths or arguments.sources is not None):
+        other = "--sources" if arguments.sources is not None else "PATH"
+        arguments.wrong(f"--update is for what is bundled; give it without {other}")
     if arguments.sources is not None:
         _check_sources(arguments.sources)
     for path in arguments.paths:
         index = check_zoo(path)
         print(f"{path}: every byte of {index['n_states']} states x {index['n_weights']} weights is as it was written")
     if not arguments.paths and arguments.sources is None:
-        _check_package(arguments.update)
+        _check_package(arguments.update, arguments.reason, arguments.records)
 
 
-def _check_package(update: str | None) -> None:
+def _check_package(update: str | None, reason: str | None, store: str | None) -> None:
     from tqdm import tqdm
 
     from zoobench.benchmark.committed import check_committed, update_committed
@@ -65,14 +76,15 @@ def _check_package(update: str | None) -> None:
     if root is None and update:
         raise ValueError("there is nothing to update: README and docs do not lie beside the package; do it in a clone")
     if update == "all":
-        update_committed(n_jobs=-1)
+        for line in update_committed(reason=reason, n_jobs=-1):
+            print(f"changed: {line}")
     with tqdm(desc="check: ", bar_format="{desc}{elapsed}") as bar:
 
         def progress(what: str) -> None:
             bar.set_description_str(f"check: {what}, ")
 
         changed = update_tables(root, slow=update == "all", progress=progress) if root and update else []
-        said = [] if update == "tables" else check_committed(progress)
+        said = [] if update == "tables" else check_committed(progress, store=store)
         if root and not update:
             said += check_tables(root, progress=progress)
     for path in changed:

@@ -93,8 +93,9 @@ def fetch_zoo(
     ZooFormatError
         If the stored zoo is damaged, or of another version of the format.
     OSError
-        If the zoo is not on this machine and cannot or may not be downloaded, or the data folder cannot be written to
-        or has no room: the addresses, the folder and the command are named.
+        If the zoo is not on this machine and cannot or may not be downloaded, or the data folder cannot be written to:
+        the addresses, the folder and the command are named. :class:`~zoobench.OfflineError` where no connection
+        came about, :class:`~zoobench.NoSpaceError` where the disk has no room.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def contents_of(
     table = _table(properties)
     if hasattr(states, "shape"):
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and left out as such
-            weights = np.ascontiguousarray(_array(states), dtype=np.float32)
+            weights = np.ascontiguousarray(_array(states, "the array of states"), dtype=np.float32)
         if weights.ndim != 2 or len(weights) != len(table):
             raise ValueError(f"the states have shape {weights.shape}, but ({len(table)}, n_weights) was expected")
         found = resolve_layout(layout, weights.shape[1])
@@ -54,6 +54,9 @@ def _table(properties: Any) -> pd.DataFrame:
             f"the properties lack {' and '.join(map(repr, lacking))}: each row says which model it is (all states of "
             "a training run have one name) and after which epoch"
         )
+    doubled = given.columns[given.columns.duplicated()]
+    if len(doubled):
+        raise ValueError(f"the properties have two columns {doubled[0]!r}; keep one, or give them names of their own")
     if not len(given):
         raise ValueError("the properties have no rows, and a zoo needs at least one state")
     if "split" in given:
@@ -67,9 +70,17 @@ def _table(properties: Any) -> pd.DataFrame:
     missing = given[list(_NEEDED)].isna().any(axis=1)
     if missing.any():
         raise ValueError(f"row {int(missing.argmax())} of the properties lacks a model or an epoch")
+    for column in given.columns.drop("model"):
+        if pd.api.types.is_complex_dtype(given[column].infer_objects()):
+            raise ValueError(f"the property {column!r} holds complex numbers; keep their parts as two properties")
     epochs = pd.to_numeric(given["epoch"], errors="coerce").to_numpy(dtype=np.float64)
     if not (np.isfinite(epochs) & (epochs == np.round(epochs))).all():
         raise ValueError("epochs must be whole numbers")
+    most = np.iinfo(np.int32).max
+    if (np.abs(epochs) > most).any():
+        raise ValueError(
+            f"epochs must be whole numbers of at most {most}, but one is {epochs[np.abs(epochs).argmax()]:.0f}"
+        )
     models = given["model"].astype(str)
     table: dict[str, Any] = {
         "model": pd.Categorical(models, categories=pd.Index(models.unique(), dtype="str")),
@@ -114,7 +125,7 @@ def _joined(
         tensors = _tensors(state, where)
         if found is None:
             names = list(tensors)
-            own = WeightLayout.from_state_dict(tensors)
+            own = WeightLayout.from_shapes((name, value.shape) for name, value in tensors.items())
             found = own if layout is None else resolve_layout(layout, own.n_weights)
             weights = np.empty((len(table), found.n_weights), dtype=np.float32)
         if list(tensors) != names:
@@ -145,12 +156,19 @@ def _tensors(state: Any, where: str) -> dict[str, np.ndarray]:
                 f"{where} holds {type(value).__name__} under {name!r}, not a tensor; of a checkpoint that holds more "
                 "than weights give the state_dict in it"
             )
-        tensors[str(name).removeprefix("module.")] = _array(value)
+        tensors[str(name)] = _array(value, f"{name!r} of {where}")
     if not tensors:
         raise ValueError(f"{where} is empty")
-    return tensors
+    # What torch's wrappers for several devices put before every name. A network may have a part of that name.
+    wrapped = all(name.startswith("module.") for name in tensors)
+    return {name.removeprefix("module."): value for name, value in tensors.items()} if wrapped else tensors
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: Any, where: str) -> np.ndarray:
     """An array, or a tensor of torch, which may lie on a GPU, need gradients or be of a type that numpy lacks."""
-    return value.detach().cpu().float().numpy() if hasattr(value, "detach") else np.asarray(value)
+    tensor = hasattr(value, "detach")
+    if value.is_complex() if tensor else np.iscomplexobj(value):
+        raise ValueError(
+            f"{where} is complex, and weights are real numbers; give real and imaginary parts as two tensors"
+        )
+    return value.detach().cpu().float().numpy() if tensor else np.asarray(value)

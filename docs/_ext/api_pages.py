@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from pprint import pformat
 
 from sphinx.pycode import ModuleAnalyzer
@@ -28,7 +29,8 @@ def api_pages() -> dict[str, str]:
     for name in modules:
         lines.append(f"* :doc:`{name} </generated/api/{name}>`: {_first_sentence(name)}")
     lines.append("* :doc:`zoobench on the command line </generated/cli>`: every subcommand and its options.")
-    listed = "".join(f"   {name} </generated/api/{name}>\n" for name in modules)
+    # The list beside the pages has no room for full names.
+    listed = "".join(f"   {name.removeprefix('zoobench.')} </generated/api/{name}>\n" for name in modules)
     lines.append(f"\n.. toctree::\n   :hidden:\n\n{listed}   Command line </generated/cli>\n")
     pages["api/index"] = "\n".join(lines)
     return pages
@@ -57,14 +59,16 @@ def constant_page(module: str, name: str) -> str:
     loaded = import_module(module)
     home = getattr(loaded, "_DEFINED_IN", {}).get(name, module)
     comment = ModuleAnalyzer.for_module(home).find_attr_docs()[("", name)]
-    value = pformat(getattr(loaded, name), width=100, sort_dicts=False)
+    value = getattr(loaded, name)
+    # A path would be that of the machine that builds the site.
+    shown = [] if isinstance(value, Path) else [code(pformat(value, width=100, sort_dicts=False))]
     return "\n".join(
         [
             heading(name),
             f".. currentmodule:: {module}\n",
             f".. py:data:: {name}\n",
             *(f"   {line.replace('`', '``')}".rstrip() for line in comment),
-            code(value),
+            *shown,
         ]
     )
 

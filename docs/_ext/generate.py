@@ -9,6 +9,7 @@ from docutils.parsers.rst.roles import CustomRole, generic_custom_role
 
 from api_pages import api_pages, members
 from cli_page import cli_page
+from crosslinks import guides
 from links import root_pages
 from methods_page import methods_page, ranking_table
 from zoo_pages import zoo_pages
@@ -43,7 +44,7 @@ def write(found: dict[str, str], folder: Path) -> None:
 
 def _write_pages(app: Sphinx, config: Config) -> None:
     write(pages(), GENERATED)
-    config.autosummary_context = {"members_of": members()}
+    config.autosummary_context = {"members_of": members(), "guide_of": guides()}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -6,17 +6,17 @@ import zoobench.estimators
 from rst import heading, plain, table, with_papers
 from zoobench.benchmark.entries import DEFAULT_METHODS, find_entry
 from zoobench.benchmark.leaderboard import Leaderboard
-from zoobench.benchmark.records import RECORDS
 from zoobench.estimators import list_methods, make_method
 
-_HEAD = ("method", "what it does", "sees", "made of", "source", "licence", "runs")
+_HEAD = ("method", "runs", "what it does", "sees", "made of", "source")
 
 
 def methods_page() -> str:
     """The whole page."""
-    rows = []
+    rows, licences = [], set()
     for name, extra in list_methods()["extra"].items():
         entry = find_entry(name)
+        licences.add(entry.licence)
         runs = (
             "by default"
             if name in DEFAULT_METHODS
@@ -28,21 +28,22 @@ def methods_page() -> str:
         rows.append(
             [
                 f"``{name}``",
+                runs,
                 plain(summary[:1].upper() + summary[1:]),
                 entry.inputs,
                 _steps(name, extra),
                 with_papers(entry.source),
-                entry.licence,
-                runs,
             ]
         )
     return "\n".join(
         [
             heading("Methods"),
-            "The baselines that ``zoobench run`` ranks, by name. ``make_method(name)`` gives each as a scikit-learn "
-            "pipeline; :doc:`/estimators/methods` compares them and says how they are fitted, :doc:`/estimators/index` "
+            "The baselines that ``zoobench run`` ranks, by name. "
+            ":func:`~zoobench.estimators.make_method` gives each as a scikit-learn pipeline; "
+            ":doc:`/estimators/methods` compares them and says how they are fitted, :doc:`/estimators/index` "
             "says what they are made of, and :doc:`/bring_your_method` how to add your own. For a property that is "
-            "a name, regressors are replaced by their classifiers.\n",
+            "a name, regressors are replaced by their classifiers. "
+            f"Licence of their code: {', '.join(sorted(licences))}.\n",
             table(_HEAD, rows, css="sortable methods"),
         ]
     )
@@ -63,7 +64,7 @@ def _steps(name: str, extra: str | None) -> str:
 
 def ranking_table() -> str:
     """The committed leaderboard's ranking in Markdown, for the landing page."""
-    ranking = Leaderboard.from_folder(RECORDS).ranking()
+    ranking = Leaderboard.from_folder().ranking()
     lines = ["| method | mean rank | win rate | tasks | sees |", "|:--|--:|--:|--:|:--|"]
     for name, row in ranking.iterrows():
         lines.append(f"| `{name}` | {row.mean_rank:.2f} | {row.win_rate:.2f} | {row.n_tasks} | {row.inputs} |")

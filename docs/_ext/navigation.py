@@ -18,11 +18,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "index": (
         "getting_started",
         "user_guide",
+        "leaderboard",
         "generated/zoos/index",
         "generated/methods",
         "auto_examples/index",
         "generated/api/index",
-        "reproducibility",
         "speed",
         "faq",
         "generated/contributing",
@@ -37,10 +37,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "sparsified_twins",
         "analysis",
         "displays",
-        "leaderboard",
-        "bring_your_method",
-        "paper_benchmark",
     ),
+    "leaderboard": ("bring_your_method", "paper_benchmark", "reproducibility"),
     "generated/methods": ("estimators/methods", "estimators/index"),
     "estimators/index": (
         "estimators/weight_statistics",
@@ -64,8 +62,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 #: What the navigation calls pages whose own titles are longer than it has room for.
 SHORT = {
     "user_guide": "User guide",
+    "leaderboard": "Leaderboard",
     "generated/zoos/index": "Zoos",
     "generated/methods": "Methods",
+    "estimators/methods": "How they compare",
     "auto_examples/index": "Gallery",
     "generated/api/index": "API",
 }
@@ -81,7 +81,7 @@ def toctree(page: str, *, markdown: bool) -> str:
 
 def _add_toctree(app: Sphinx, docname: str, source: list[str]) -> None:
     if docname in SECTIONS:
-        source[0] += toctree(docname, markdown=app.env.doc2path(docname).endswith(".md"))
+        source[0] += toctree(docname, markdown=app.env.doc2path(docname).suffix == ".md")
 
 
 def _trim_code(app: Sphinx, doctree: nodes.document) -> None:

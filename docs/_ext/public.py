@@ -9,8 +9,17 @@ from typing import Any
 
 import zoobench
 
-#: Modules without ``__all__`` that the docs refer to: their public functions and classes belong to the reference too.
-ALSO = ("zoobench.benchmark.metrics", "zoobench.benchmark.protocols", "zoobench.benchmark.ranking")
+#: Modules without ``__all__`` that the docs refer to -> the names that belong to the reference too; where none are
+#: named, all public functions and classes.
+ALSO: dict[str, tuple[str, ...]] = {
+    "zoobench.benchmark.metrics": (),
+    "zoobench.benchmark.protocols": (),
+    "zoobench.benchmark.ranking": (),
+    "zoobench.benchmark.records": ("PUBLISHED", "RECORDS"),
+    "zoobench.estimators.tokens": ("WeightTokens",),
+    "zoobench.generators.image_sets": ("IMAGE_SETS",),
+    "zoobench.split": ("split_of",),
+}
 
 
 def public_modules() -> list[str]:
@@ -27,6 +36,8 @@ def public_names(module: str) -> list[str]:
     loaded = import_module(module)
     if hasattr(loaded, "__all__"):
         return sorted(loaded.__all__, key=str.lower)
+    if ALSO[module]:
+        return list(ALSO[module])
     own = [name for name, thing in vars(loaded).items() if getattr(thing, "__module__", "") == module]
     return sorted(
         (name for name in own if not name.startswith("_") and kind(module, name) != "constant"), key=str.lower

@@ -39,16 +39,6 @@ def with_papers(text: str) -> str:
     return "".join([*parts, plain(text[end:])])
 
 
-def paper(citation: str) -> str:
-    """A link to the last paper that a citation names; empty if it names none."""
-    found = sorted([*_ARXIV.finditer(citation), *_DOI.finditer(citation)], key=lambda match: match.start())
-    if not found:
-        return ""
-    match = found[-1]
-    arxiv = match.re is _ARXIV
-    return link(match[0], f"https://arxiv.org/abs/{match[1]}" if arxiv else f"https://doi.org/{match[1]}")
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, css: str = "", numbers: Sequence[str] = ()) -> str:
     """A table; columns of numbers are aligned to the right.
 

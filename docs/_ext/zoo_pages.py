@@ -6,7 +6,7 @@ from functools import cache
 
 import pandas as pd
 
-from rst import code, facts, heading, link, paper, plain, table, with_papers
+from rst import code, facts, heading, link, plain, table, with_papers
 from zoobench.benchmark.records import PUBLISHED, RECORDS, Record, iterate_records
 from zoobench.benchmark.results import benchmarked
 from zoobench.datasets_registry import Card, Source, read_cards
@@ -33,7 +33,6 @@ _HEAD = (
     "size",
     "source",
     "licence",
-    "paper",
 )
 _NUMBERS = ("models", "epochs", "weights", "size")
 
@@ -53,8 +52,9 @@ def overview(cards: list[Card]) -> str:
     return "\n".join(
         [
             heading("Zoos"),
-            f"{len(cards)} populations, of which {bundled} come with the package. ``list_zoos()`` is this table as a "
-            "DataFrame; a name leads to the zoo's page: what it is, how to fetch it, what to cite, which numbers are "
+            f"{len(cards)} populations, of which {bundled} come with the package. "
+            ":func:`~zoobench.list_zoos` is this table as a DataFrame; "
+            "a name leads to the zoo's page: what it is, how to fetch it, what to cite, which numbers are "
             "known. Size is that of the weights, as float32. What is not known before a zoo is read is left empty. "
             ":doc:`/fetching` says where zoos come from and where they go, :doc:`/bring_your_zoo` how to add one.\n",
             "A click on a title sorts.\n",
@@ -94,7 +94,6 @@ def _row(card: Card) -> list[str]:
         _size(card),
         card.sources[0].kind if card.readable else f"{card.sources[0].kind}, no reader yet",
         card.licence,
-        paper(card.citation),
     ]
 
 

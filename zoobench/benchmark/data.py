@@ -12,6 +12,7 @@ import pandas as pd
 from zoobench.benchmark.places import Place, Stamp
 from zoobench.benchmark.protocols import Fold, folds, selection
 from zoobench.datasets_registry.cards import find_card
+from zoobench.errors import ZooFormatError
 from zoobench.fetch import fetch_zoo, remedied
 from zoobench.layout import WeightLayout
 from zoobench.selection import normalise_epochs, select_rows, usable_states, what_to_say
@@ -48,11 +49,22 @@ class States(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The states that are fitted on, those that judge (the same but in a transfer), and the folds."""
+    """What a task looks at.
+
+    Attributes
+    ----------
+    fit, judge : States
+        The states that are fitted on, and those that judge: the same but in a transfer.
+    folds : list of Fold
+        The folds.
+    digest : str
+        Checksums of the weights and properties that these are, the judging zoo's first.
+    """
 
     fit: States
     judge: States
     folds: list[Fold]
+    digest: str
 
 
 def states_of(place: Place, protocol: str, *, tell: bool = False) -> States:
@@ -109,7 +121,9 @@ def load(task: Task) -> Data:
     Raises
     ------
     ValueError
-        If the zoos of a transfer have different layouts.
+        If the zoos of a transfer have different layouts, or there are too few models.
+    ZooFormatError
+        If a zoo is damaged, or replaced meanwhile.
     """
     places = (task.place,) if task.source is None else (task.place, task.source)
     return _load(places, task.protocol, tuple(place.stamp() for place in places))
@@ -123,4 +137,13 @@ def _load(places: tuple[Place, ...], protocol: str, stamps: tuple[Stamp | None, 
         names = f"{places[1].name} has {fit.layout!r} and {places[0].name} {judge.layout!r}"
         raise ValueError(f"{names}, but a transfer needs one layout")
     found = folds(protocol, places[-1].name, fit.properties, None if len(places) == 1 else judge.properties)
-    return Data(fit, judge, found)
+    digest = " ".join(place.digest() for place in places)
+    for place, stamp in zip(places, stamps, strict=True):
+        if stamp not in (None, place.stamp()):  # None: it has just been fetched
+            raise ZooFormatError(f"zoo {place.name!r} was replaced while it was read; run again")
+    return Data(fit, judge, found, digest)
+
+
+def is_known(values: pd.Series) -> np.ndarray:
+    """Which values of a property can be learnt from and judged by: those that are neither missing nor infinite."""
+    return (values.notna() & ~values.isin([np.inf, -np.inf])).to_numpy(dtype=bool)

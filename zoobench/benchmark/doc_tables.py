@@ -72,10 +72,7 @@ def saved_tables() -> dict[str, Callable[[], str]]:
         "medians of digits_cnn_s_seed_sparse": _medians_of_twins,
         "seconds of zoobench run": _seconds,
     }
-    return made | {
-        f"zoobench table {name} {_features(name)}--format markdown": partial(_paper_table, name)
-        for name in benchmarked()
-    }
+    return made | {f"zoobench table {name} --format markdown": partial(_paper_table, name) for name in benchmarked()}
 
 
 def doc_tables(root: Path) -> list[DocTable]:
@@ -235,12 +232,6 @@ def _printed(command: str, root: Path) -> str:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise RuntimeError(f"`{command}`, which a table of the docs is made by, failed: {last}")
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
-
-
-def _features(name: str) -> str:
-    """The option that asks for all features of a committed result; none where they are the default."""
-    kinds = list(dict.fromkeys(row["features"] for row in load_result(RESULTS / f"{name}.json")["rows"]))
-    return "" if kinds == ["weights", "statistics"] else f"--features {' '.join(kinds)} "
 
 
 def _paper_table(name: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from zoobench.benchmark.places import is_nameable
-from zoobench.benchmark.userfiles import import_file, packed
+from zoobench.benchmark.userfiles import import_file, packed, packed_modules
 from zoobench.estimators.methods import EXTRAS, list_methods, make_method
 from zoobench.layout import WeightLayout
 
@@ -56,6 +58,8 @@ class Entry:
         How it is asked for.
     maker : callable or None
         A user's class or function; None for methods of this library.
+    modules : dict of str to ModuleType
+        Of a user's file: what it imports from its folder only while it is at work.
 
     Examples
     --------
@@ -72,14 +76,16 @@ class Entry:
     digest: str = ""
     text: str = field(default="", compare=False)
     maker: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    modules: dict[str, ModuleType] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers may run on machines that do not have the file of a user's method, so they get its code. It is packed
         # here, since not every backend asks joblib's pickler: Dask tries the plain one first.
-        return {**vars(self), "maker": packed(self.maker)}
+        return {**vars(self), "maker": packed(self.maker), "modules": packed_modules(self.modules)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({**state, "maker": pickle.loads(state["maker"])})
+        modules = {name: pickle.loads(code) for name, code in state["modules"].items()}
+        vars(self).update({**state, "maker": pickle.loads(state["maker"]), "modules": modules})
 
     def build(self, kind: str, target: str, layout: WeightLayout, random_state: int) -> Any:
         """An unfitted estimator for a zoo.
@@ -105,6 +111,8 @@ class Entry:
             return make_method(
                 self.name, task=kind, target=target, layout=layout, random_state=random_state, device="cpu"
             )
+        # Where it looks for them; files of other folders may have modules of the same names.
+        sys.modules.update(self.modules)
         estimator = self.maker(**({"task": kind} if "task" in _parameters(self.maker) else {}))
         given = {"layout": layout, "random_state": random_state}
         parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
@@ -203,7 +211,7 @@ def _from_file(text: str) -> Entry:
     path = Path(place)
     if not path.is_file():
         raise ValueError(f"there is no file {place!r} for method {text!r}; it is written file.py:MyClass")
-    module, digest = import_file(path, place)
+    module, digest, later = import_file(path, place)
     if not hasattr(module, name):
         own = [
             key
@@ -213,7 +221,7 @@ def _from_file(text: str) -> Entry:
         raise ValueError(f"{place} defines no {name!r}; it defines {', '.join(own) or 'nothing that can be called'}")
     if name in list_methods().index:
         raise ValueError(f"{name!r} of {place} has the name of a method of zoobench; give it another one")
-    return _entry(text, name, getattr(module, name), path.name, digest)
+    return replace(_entry(text, name, getattr(module, name), path.name, digest), modules=later)
 
 
 def _entry(text: str, name: str, maker: Any, source: str, version: str) -> Entry:

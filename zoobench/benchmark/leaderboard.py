@@ -70,18 +70,24 @@ class Leaderboard:
         if not unique:
             raise ValueError("a leaderboard needs at least one record, and there is none; `zoobench run` makes them")
         self.tasks = sorted({task for task, _ in unique})
-        for task in self.tasks:
-            metrics = sorted({record.metric for record in unique.values() if record.task == task})
-            if len(metrics) > 1:
+        metrics: dict[str, set[str]] = {}
+        for (task, _), record in unique.items():
+            metrics.setdefault(task, set()).add(record.metric)
+        for task, found in metrics.items():
+            if len(found) > 1:
                 raise ValueError(
-                    f"records of {task} are judged by {' and by '.join(metrics)}, which cannot be compared"
+                    f"records of {task} are judged by {' and by '.join(sorted(found))}, which cannot be compared"
                 )
+        self._metric = {task: found.pop() for task, found in metrics.items()}
         names = list(dict.fromkeys(name for _, name in unique))
         table = pd.DataFrame(index=self.tasks, columns=names, dtype=np.float64)
         for (task, name), record in unique.items():
             if record.score is not None:
                 table.loc[task, name] = -record.score if record.metric in LOSSES else record.score
         ours = {key for key, record in unique.items() if record.source == "ours"} or set(unique)
+        data = {key: unique[key].data_sha256 for key in ours if unique[key].data_sha256}
+        self._mixed = [t for t in self.tasks if len({digest for (task, _), digest in data.items() if task == t}) > 1]
+        ours = {key for key in ours if key[0] not in self._mixed}
         comparable = table.where([[(task, name) in ours for name in names] for task in self.tasks])
         # The same property under another protocol is not another task to be better on.
         protocols = [task.split("/")[2] for task in self.tasks]
@@ -156,7 +162,8 @@ class Leaderboard:
         Raises
         ------
         ValueError
-            If one of the two has no score on the task, or a published one, which comes from other splits.
+            If one of the two has no score on the task, or a published one, which comes from other splits, or if the
+            zoo changed between the results.
         """
         pair = []
         for name in (first, second):
@@ -168,6 +175,8 @@ class Leaderboard:
                     f"the score of {name!r} on {task!r} is a published one, of other splits; compare what was computed"
                 )
             pair.append(record)
+        if task in self._mixed:
+            raise ValueError(f"results on {task!r} are of different states of the zoo; run {first} and {second} again")
         values = [np.asarray(record.scores[record.metric], dtype=np.float64) for record in pair]
         sign = -1 if pair[0].metric in LOSSES else 1
         one = pair[0]
@@ -185,9 +194,12 @@ class Leaderboard:
         """What a reader has to know about this table."""
         published = [name for name in self.methods if self._published(name, self.tasks)]
         lacking = [name for name in self.methods if name not in self.ranked and name not in published]
+        mixed = ", ".join(self._mixed)
         said = ["±: half of the 95 % interval from drawing the models that judge again; higher is better."]
         if lacking:
             said.append(f"Not ranked, for want of a result: {', '.join(lacking)}. Nothing missing is averaged over.")
+        if mixed:
+            said.append(f"Not ranked over, as the zoo changed between the results: {mixed}. Run these methods again.")
         if published and self.ranked.shape[1] and not set(published) & set(self.ranked):
             said.append(f"Not ranked, as published numbers come from other splits: {', '.join(published)}.")
         if len({task.split("/")[2] for task in self.tasks}) > 1 or len(self.ranked) < len(self.tasks):
@@ -277,8 +289,7 @@ class Leaderboard:
         for (zoo, protocol), tasks in groups.items():
             head = ["method"]
             for task in tasks:
-                metric = next(r.metric for r in self.records if r.task == task)
-                head.append(f"{task.split('/')[1]} ({_METRICS.get(metric, metric)})")
+                head.append(f"{task.split('/')[1]} ({_METRICS.get(self._metric[task], self._metric[task])})")
             names = [name for name in self.methods if any(self.record(task, name) for task in tasks)]
             best = {task: self._comparable.loc[task].max() for task in tasks}
             body = [

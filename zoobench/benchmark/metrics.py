@@ -69,6 +69,10 @@ def scores(metrics: tuple[str, ...], truth: np.ndarray, predicted: np.ndarray) -
     return {metric: score(metric, truth, predicted) for metric in metrics}
 
 
+#: Share of the draws in which every fold must have a score.
+_LEAST_DEFINED = 0.9
+
+
 def bootstrap_interval(
     metric: str,
     folds: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
@@ -98,7 +102,8 @@ def bootstrap_interval(
     Returns
     -------
     (float, float) or None
-        None where the score of a fold is not defined.
+        None where the score of a fold is not defined, or in more than a tenth of the draws, as with few models: the
+        other draws are no fair sample.
 
     Examples
     --------
@@ -119,7 +124,7 @@ def bootstrap_interval(
         found = _resampled(metric, truth, predicted, np.searchsorted(models, groups), counts)
         defined &= np.isfinite(found)
         totals += found
-    if not defined.any():
+    if defined.mean() < _LEAST_DEFINED:
         return None
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(totals[defined] / len(folds), [tail, 100 - tail])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from errno import ENAMETOOLONG
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def find_place(zoo: str | os.PathLike[str]) -> Place:
         If what is there is no zoo in the zoo format.
     """
     text = os.fspath(zoo)
+    _check_length(text)
     if is_registered(text):
         return Place(find_card(text).name, written=text)
     path = Path(text)
@@ -176,6 +178,7 @@ def split_task(text: str) -> tuple[str, str | None, str | None]:
     >>> split_task("digits_cnn_s/ggap/paper")
     ('digits_cnn_s', 'ggap', 'paper')
     """
+    _check_length(text)
     head, mark, source = text.partition("/transfer-from-")
     protocol = [f"transfer-from-{source}"] if mark else []
     parts = (head.rstrip("/") or head).split("/")
@@ -191,6 +194,17 @@ def split_task(text: str) -> tuple[str, str | None, str | None]:
         raise ValueError(f"a task is written zoo/property or zoo/property/protocol, not {text!r}")
     name, rule = (*rest, None, None)[:2]
     return first, name, rule
+
+
+def _check_length(text: str) -> None:
+    """Raise a ValueError for what is too short or too long to name anything."""
+    if not text.strip():
+        raise ValueError(f"{text!r} names no zoo; a task is written zoo/property or zoo/property/protocol")
+    try:
+        os.stat(text)
+    except OSError as error:
+        if error.errno == ENAMETOOLONG:
+            raise ValueError(f"'{text[:30]}...' of {len(text)} letters is too long for a zoo or a task") from None
 
 
 def _no_zoo(text: str, parts: list[str]) -> Exception:

@@ -11,8 +11,8 @@
                         zoos have the same layout.
 ======================  ============================================================================================
 
-States with a weight beyond 5 are left out, as in the paper: among models that are about to diverge, weights of 1e17
-occur, and one of them decides what a linear method predicts.
+States with a weight beyond 5 are left out, as in the paper: among models that are about to diverge, weights of nearly
+1e17 occur, and one of them decides what a linear method predicts.
 
 Models are dealt out in the order of a hash of their names: the order of rows changes nothing.
 """
@@ -83,7 +83,8 @@ def check_protocol(protocol: str) -> str:
             f"unknown protocol {protocol!r}; there are cv (or cv-FOLDSxREPETITIONS, such as cv-5x1), paper, nfn and "
             "transfer-from-ZOO"
         )
-    return protocol
+    # Seeds come from this name: one protocol has one, whatever zeros stand in front of its numbers.
+    return f"cv-{size[0]}x{size[1]}" if size else protocol
 
 
 def transferred_from(protocol: str) -> str | None:

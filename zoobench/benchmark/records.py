@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from zoobench.benchmark.metrics import CLASSIFICATION, REGRESSION
 from zoobench.datasets_registry.cards import ROOT
 from zoobench.errors import DISK_FULL, ZooFormatError
 
@@ -186,7 +188,7 @@ def load_record(path: str | os.PathLike[str]) -> Record:
     """
     try:
         content = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ZooFormatError(f"{path} is no record: {error}; delete it and run the benchmark again") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA_VERSION:
         found = content.get("schema") if isinstance(content, dict) else None
@@ -198,32 +200,66 @@ def load_record(path: str | os.PathLike[str]) -> Record:
 
 
 def _first_fault(content: Mapping[str, Any]) -> str | None:
-    known = {entry.name for entry in fields(Record)}
-    for name in content.keys() - known:
+    types = {entry.name: str(entry.type) for entry in fields(Record)}
+    for name in content.keys() - types.keys():
         return f"unknown field {name!r}"
     for name in ("task", "method", "metric"):
         if not isinstance(content.get(name), str) or not content[name]:
             return f"{name} is {content.get(name)!r}, not a name"
-    if content.get("source") not in SOURCES:
-        return f"source is {content.get('source')!r}, not one of {', '.join(SOURCES)}"
-    scores = content.get("scores")
+    source, metric, scores = content.get("source"), content["metric"], content.get("scores")
+    if source not in SOURCES:
+        return f"source is {source!r}, not one of {', '.join(SOURCES)}"
+    # Papers may report what is not computed here.
+    if source == "ours" and metric not in REGRESSION + CLASSIFICATION:
+        return f"metric is {metric!r}, not one of {', '.join(REGRESSION + CLASSIFICATION)}"
     if not isinstance(scores, dict) or not all(isinstance(values, list) for values in scores.values()):
         return "scores is no table of lists"
-    for metric, values in scores.items():
-        if not all(
-            value is None or (isinstance(value, (int, float)) and abs(value) < float("inf")) for value in values
-        ):
-            return f"scores[{metric!r}] holds something that is neither a number nor null"
+    for key, values in scores.items():
+        if not all(value is None or _is_number(value) for value in values):
+            return f"scores[{key!r}] holds something that is neither a number nor null"
     if len(content["task"].split("/")) != 3:
         return f"task is {content['task']!r}, not zoo/property/protocol"
     lengths = {len(values) for values in scores.values()}
-    if not content.get("error") and (not scores.get(content["metric"]) or len(lengths) > 1):
-        return f"it has no error, and no {content['metric']} in each fold"
+    if not content.get("error") and (not scores.get(metric) or len(lengths) > 1):
+        return f"it has no error, and no {metric} in each fold"
     interval = content.get("interval")
-    numbers = isinstance(interval, list) and all(isinstance(value, (int, float)) for value in interval)
-    if interval is not None and not (numbers and len(interval) == 2):
-        return f"interval is {interval!r}, not two numbers"
+    if interval is not None and not (_are_numbers(interval) and len(interval) == 2 and interval[0] <= interval[1]):
+        return f"interval is {interval!r}, not two numbers, the lower one first"
+    for name, value in content.items():
+        fits, expected = _FORMS[types[name]]
+        if not fits(value):
+            return f"{name} is {value!r}, not {expected}"
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that a float holds: neither true nor NaN, nor infinite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and value >= 0
+
+
+#: What a field holds, by the type that it is declared with, and how that is called.
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (lambda value: isinstance(value, str), "a text"),
+    "str | None": (lambda value: value is None or isinstance(value, str), "a text or null"),
+    "int": (_is_count, "a whole number"),
+    "int | None": (lambda value: value is None or _is_count(value), "a whole number or null"),
+    "list[float]": (_are_numbers, "a list of numbers"),
+    "list[float] | None": (lambda value: value is None or _are_numbers(value), "a list of numbers or null"),
+    "dict[str, str]": (
+        lambda value: isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values()),
+        "a table of texts",
+    ),
+    "dict[str, Any]": (lambda value: isinstance(value, dict), "a table"),
+    "dict[str, list[float | None]]": (lambda value: isinstance(value, dict), "a table of lists"),
+}
 
 
 def iterate_records(folder: str | os.PathLike[str]) -> Iterator[Record]:

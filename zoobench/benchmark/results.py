@@ -31,6 +31,22 @@ def benchmarked() -> list[str]:
     return [card.name for card in read_cards().values() if card.bundled and card.twin_of is None]
 
 
+def default_features(zoo: Any) -> tuple[str, ...]:
+    """What a table should show: the hyper-parameters-only reference too, where it has something to learn from.
+
+    Parameters
+    ----------
+    zoo : Zoo
+
+    Returns
+    -------
+    tuple of str
+        For :func:`~zoobench.paper_table`.
+    """
+    varies = any(zoo.properties[name].nunique() > 1 for name in HYPERPARAMETERS if name in zoo.properties)
+    return ("weights", "statistics", "hyperparameters") if varies else ("weights", "statistics")
+
+
 def run_paper(name: str) -> dict[str, Any]:
     """The paper's benchmark on one zoo of the registry.
 
@@ -47,10 +63,7 @@ def run_paper(name: str) -> dict[str, Any]:
     """
     card = find_card(name)
     zoo = fetch_zoo(card.name)
-    features = ["weights", "statistics"]
-    if any(zoo.properties[p].nunique() > 1 for p in HYPERPARAMETERS if p in zoo.properties):
-        features.append("hyperparameters")
-    table = paper_table(zoo, features=features)
+    table = paper_table(zoo, features=default_features(zoo))
     return {
         "schema": SCHEMA_VERSION,
         "protocol": "paper",

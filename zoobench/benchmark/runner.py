@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -22,20 +23,24 @@ from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, n_folds, seed_of
 from zoobench.benchmark.records import Record, check_store, load_record, path_of, save_record
 from zoobench.benchmark.tasks import Task, default_zoos, tasks_of, two_of_one_name
 from zoobench.benchmark.workers import surviving
+from zoobench.datahome import get_data_home
 from zoobench.errors import ZooFormatError
 from zoobench.generators.parallel import resolve_jobs
 
 #: Where records go unless told otherwise.
 DEFAULT_STORE = "zoobench_results"
 
+#: What a task is asked for by.
+Asked = Task | str | os.PathLike[str]
+
 #: Libraries whose version may move a result.
 _LIBRARIES = ("zoobench", "numpy", "scipy", "scikit-learn", "torch", "pandas")
 
 
 def run_benchmark(
-    tasks: Sequence[Task | str | os.PathLike[str]] | None = None,
+    tasks: Asked | Sequence[Asked] | None = None,
     *,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: str | Sequence[str] = DEFAULT_METHODS,
     protocol: str = DEFAULT_PROTOCOL,
     out: str | os.PathLike[str] = DEFAULT_STORE,
     n_jobs: int | None = None,
@@ -51,11 +56,11 @@ def run_benchmark(
 
     Parameters
     ----------
-    tasks : sequence of Task or str, optional
+    tasks : Task, str, path-like or a sequence of these, optional
         Tasks, such as ``"digits_cnn_s_seed/test_acc"``, or names of zoos, which stand for all of their tasks. By
         default all tasks of the bundled zoos. In the place of a name there may be the path of a folder with a zoo of
         your own: ``"path/to/my_zoo"``, ``"path/to/my_zoo/test_acc"``.
-    methods : sequence of str, default=DEFAULT_METHODS
+    methods : str or sequence of str, default=DEFAULT_METHODS
         Names, or a user's own as ``file.py:MyEstimator``; see :func:`~zoobench.benchmark.entries.find_entry`.
     protocol : str, default="cv-5x1"
         Of tasks that do not name one; see :mod:`zoobench.benchmark.protocols`.
@@ -79,9 +84,9 @@ def run_benchmark(
     ValueError
         For unknown tasks, methods or protocols; for two zoos of one name.
     FileNotFoundError, ZooFormatError
-        If there is no zoo where a path leads.
+        If there is no zoo where a path leads, or it is damaged.
     OSError
-        If the store cannot be written to.
+        If the store cannot be written to, or a zoo cannot be fetched.
 
     Examples
     --------
@@ -92,8 +97,10 @@ def run_benchmark(
     >>> bool(record.score > 0.9)
     True
     """
-    chosen, entries, store = resolve_tasks(tasks, protocol), find_entries(methods), check_store(out)
-    known = {} if again else dict(_finished(chosen, entries, store))
+    wanted = [methods] if isinstance(methods, str) else methods
+    chosen, entries, store = resolve_tasks(tasks, protocol), find_entries(wanted), check_store(out)
+    _fetch(chosen)
+    known = {} if again else dict(finished(chosen, entries, store))
     pairs = [(task, entry) for task in chosen for entry in entries if _applies(entry, task)]
     if not pairs:
         names = " and ".join(entry.name for entry in entries) or "no method"
@@ -103,7 +110,7 @@ def run_benchmark(
     by_name = {entry.name: entry for entry in entries}
     parts: dict[tuple[str, str], list[Outcome]] = {}
     done = 0
-    for (some, fold, them), outcomes, error in surviving(evaluate, calls, resolve_jobs(n_jobs)):
+    for (some, fold, them), outcomes, error in surviving(evaluate, calls, resolve_jobs(n_jobs), _singly):
         by_property = {task.property: task for task in some}
         for outcome in failed(some, fold, them, error) if outcomes is None else outcomes:
             task = by_property[outcome.property]
@@ -123,8 +130,9 @@ def run_benchmark(
 def _applies(entry: Entry, task: Task) -> bool:
     """Whether a method can be asked: not one for numbers about names, nor about hyper-parameters that nobody tells."""
     try:
-        estimator = unfitted(task, 0, entry)
-        if entry.inputs == "hyperparameters" and not hyperparameters(load(task).fit, task.property):
+        data = load(task)
+        estimator = unfitted(task, 0, entry, data.fit.layout)
+        if entry.inputs == "hyperparameters" and not hyperparameters(data, task.property):
             return False
         other = is_regressor(estimator) if task.kind == "classification" else is_classifier(estimator)
     except Exception:  # its record will say why
@@ -132,12 +140,12 @@ def _applies(entry: Entry, task: Task) -> bool:
     return not other
 
 
-def resolve_tasks(tasks: Sequence[Task | str | os.PathLike[str]] | None, protocol: str) -> list[Task]:
+def resolve_tasks(tasks: Asked | Sequence[Asked] | None, protocol: str) -> list[Task]:
     """Tasks from what a user writes: tasks, texts, names or paths of zoos, or None for the bundled zoos; each once."""
     if tasks is None:
         return tasks_of(default_zoos(), protocol=protocol)
     found: list[Task] = []
-    for task in tasks:
+    for task in [tasks] if isinstance(tasks, Task | str | os.PathLike) else tasks:
         if isinstance(task, Task):
             found.append(task)
             continue
@@ -148,10 +156,23 @@ def resolve_tasks(tasks: Sequence[Task | str | os.PathLike[str]] | None, protoco
         other = known.setdefault(place.name, place)
         if os.path.realpath(other.folder) != os.path.realpath(place.folder):
             raise two_of_one_name(other, place)
+    if not found:
+        raise ValueError("no tasks were given; leave them out to run all tasks of the bundled zoos")
     return list(dict.fromkeys(found))
 
 
-def _finished(tasks: list[Task], entries: list[Entry], store: Path) -> Iterator[tuple[tuple[str, str], Record]]:
+def _fetch(tasks: list[Task]) -> None:
+    """Have all zoos here before any work: what cannot be fetched or read is one error, not one a fold and method."""
+    for task in {(task.zoo, task.protocol): task for task in tasks}.values():
+        try:
+            load(task)
+        except ZooFormatError:
+            raise
+        except ValueError:  # too few models: records say it
+            continue
+
+
+def finished(tasks: list[Task], entries: list[Entry], store: Path) -> Iterator[tuple[tuple[str, str], Record]]:
     """Records that still hold; one that cannot be read is as good as none, and is written anew."""
     for task in tasks:
         for entry in entries:
@@ -169,23 +190,25 @@ def _holds(record: Record, task: Task, entry: Entry) -> bool:
     if record.error or (record.task, record.method, record.source) != (task.id, entry.name, "ours"):
         return False
     try:
-        settings = in_one_line(unfitted(task, 0, entry))
+        data = load(task)
+        settings = in_one_line(unfitted(task, 0, entry, data.fit.layout))
     except Exception:
         return False
     return (record.digest, record.settings, record.data_sha256, record.versions.get("zoobench")) == (
         entry.digest,
         settings,
-        _data_digest(task),
+        data.digest,
         version("zoobench"),
     ) and len(record.scores[record.metric]) == n_folds(task.protocol)
 
 
 def _calls(pairs: list[tuple[Task, Entry]]) -> list[tuple[tuple[Task, ...], int, tuple[Entry, ...]]]:
     """Arguments of :func:`evaluate`: one call a fold and kind of features, with all that can share them."""
-    together: dict[tuple[str, str, str], dict[Entry, list[Task]]] = {}
+    together: dict[tuple[str, str, str | Entry], dict[Entry, list[Task]]] = {}
     for task, entry in pairs:
-        # What methods of this library have in common is told by the first word of their names.
-        family = entry.name.rpartition("_")[0] or entry.name
+        # What methods of this library have in common is told by all but the last word of their names; a user's own
+        # stands alone, whatever it is called.
+        family = entry if entry.maker else entry.name.rpartition("_")[0] or entry.name
         together.setdefault((task.zoo, task.protocol, family), {}).setdefault(entry, []).append(task)
     calls = []
     for (_, protocol, _), group in together.items():
@@ -196,6 +219,13 @@ def _calls(pairs: list[tuple[Task, Entry]]) -> list[tuple[tuple[Task, ...], int,
             (tasks, fold, tuple(entries)) for tasks, entries in by_tasks.items() for fold in range(n_folds(protocol))
         ]
     return calls
+
+
+def _singly(
+    tasks: tuple[Task, ...], fold: int, entries: tuple[Entry, ...]
+) -> list[tuple[tuple[Task, ...], int, tuple[Entry, ...]]]:
+    """A call of :func:`evaluate` taken apart, one for each task and method."""
+    return [((task,), fold, (entry,)) for entry in entries for task in tasks]
 
 
 def _record(task: Task, entry: Entry, outcomes: list[Outcome]) -> Record:
@@ -215,12 +245,18 @@ def _record(task: Task, entry: Entry, outcomes: list[Outcome]) -> Record:
         "environment": environment(),
         "command": f"zoobench run --tasks {shlex.quote(task.text)} --methods {shlex.quote(entry.text)}",
     }
+    try:
+        data = load(task)
+    except (OSError, ValueError):
+        data = None
+    seen = {outcome.data_sha256 for outcome in outcomes if outcome.data_sha256}
+    if seen and (data is None or seen != {data.digest}):
+        return Record(**about, error="the zoo changed while it was benchmarked; run again")
     errors = [outcome.error for outcome in outcomes if outcome.error]
-    if errors:
+    if errors or data is None:
         places = "" if len(errors) == len(outcomes) else f" (in {len(errors)} of {len(outcomes)} folds)"
-        return Record(**about, error=f"{errors[0]}{places}")
-    data = load(task)
-    about |= {**_sizes(data, outcomes), "data_sha256": _data_digest(task)}
+        return Record(**about, error=f"{_without_paths(errors[0], task)}{places}")
+    about |= {**_sizes(data, outcomes), "data_sha256": data.digest}
     truth = data.judge.properties[task.property].to_numpy()
     groups = np.asarray(data.judge.groups)
     kind = str if task.kind == "classification" else np.float64
@@ -242,10 +278,15 @@ def _sizes(data: Data, outcomes: list[Outcome]) -> dict[str, int]:
     return {"n_states": len(rows), "n_models": models, "n_train": min(train), "n_test": min(test)}
 
 
-def _data_digest(task: Task) -> str:
-    """Checksums of the weights and properties that a task looks at."""
-    load(task)  # so that they are there
-    return " ".join(place.digest() for place in (task.place, task.source) if place)
+def _without_paths(error: str, task: Task) -> str:
+    """An error without the folders of this machine: records are published."""
+    places = [place for place in (task.place, task.source) if place]
+    short = {str(get_data_home()): "DATA_HOME", os.path.expanduser("~"): "~"}
+    short |= {str(place.stored): place.name for place in places}
+    for path in sorted(short, key=len, reverse=True):  # what lies deeper first
+        if path.strip(os.sep):
+            error = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", short[path], error)
+    return error
 
 
 def environment() -> dict[str, Any]:

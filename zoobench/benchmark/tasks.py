@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 import pandas as pd
 
-from zoobench.benchmark.data import states_of
+from zoobench.benchmark.data import is_known, states_of
 from zoobench.benchmark.metrics import CLASSIFICATION, REGRESSION
 from zoobench.benchmark.places import Place, find_place, is_nameable, split_task
 from zoobench.benchmark.protocols import DEFAULT_PROTOCOL, check_protocol, transferred_from
@@ -184,15 +184,17 @@ def two_of_one_name(first: Place, second: Place) -> ValueError:
     )
 
 
-def tasks_of(zoos: Iterable[str | os.PathLike[str]], *, protocol: str = DEFAULT_PROTOCOL) -> list[Task]:
+def tasks_of(
+    zoos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, protocol: str = DEFAULT_PROTOCOL
+) -> list[Task]:
     """Every task of some zoos: the properties of the paper's benchmark that vary within the zoo.
 
     Of a zoo of your own also the properties that it has beyond those that every zoo may have.
 
     Parameters
     ----------
-    zoos : iterable of str or path-like
-        Names of zoos, which are fetched where they are not there yet, or folders of zoos.
+    zoos : str, path-like or iterable of these
+        Names of zoos, which are fetched where they are not there yet, or folders of zoos; or a single one.
     protocol : str, default="cv-5x1"
         How predictions are judged.
 
@@ -208,11 +210,11 @@ def tasks_of(zoos: Iterable[str | os.PathLike[str]], *, protocol: str = DEFAULT_
     """
     rule = check_protocol(protocol)
     tasks = []
-    for zoo in zoos:
+    for zoo in [zoos] if isinstance(zoos, str | os.PathLike) else zoos:
         place = find_place(zoo)
         # One state a model has one epoch, and so no epoch to predict.
         table = states_of(place, rule, tell=True).properties
-        varying = [name for name in PAPER_PROPERTIES if name in table and table[name].nunique() > 1]
+        varying = [name for name in PAPER_PROPERTIES if name in table and _n_values(table[name]) > 1]
         if place.folder:
             varying += [name for name in place.dtypes() or () if name not in CANONICAL and _tells(table, name)]
         if not varying:
@@ -223,9 +225,13 @@ def tasks_of(zoos: Iterable[str | os.PathLike[str]], *, protocol: str = DEFAULT_
 
 def _tells(table: pd.DataFrame, name: str) -> bool:
     """Whether something can be learnt of a property: numbers that vary, or names that models have in common."""
-    if not is_nameable(name) or table[name].nunique() < 2:
+    if not is_nameable(name) or _n_values(table[name]) < 2:
         return False
-    return table[name].dtype.kind in "iuf" or 2 * table[name].nunique() <= table["model"].nunique()
+    return table[name].dtype.kind in "iuf" or 2 * _n_values(table[name]) <= table["model"].nunique()
+
+
+def _n_values(values: pd.Series) -> int:
+    return int(values[is_known(values)].nunique())
 
 
 def default_zoos() -> list[str]:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +21,11 @@ except ImportError:  # joblib from 1.6 on depends on it instead
 #: Folders of installed packages, which may lie inside of a user's: their versions are another matter.
 _INSTALLED = ("site-packages", "dist-packages")
 
+#: Modules that are imported only while a method of a file is at work, by the name of the file's module.
+_LATER: dict[str, dict[str, ModuleType]] = {}
 
-def import_file(path: Path, place: str) -> tuple[ModuleType, str]:
+
+def import_file(path: Path, place: str) -> tuple[ModuleType, str, dict[str, ModuleType]]:
     """The module of a user's file, and a digest of its code and of all code from its folder that it imports.
 
     Parameters
@@ -38,6 +41,8 @@ def import_file(path: Path, place: str) -> tuple[ModuleType, str]:
         Imported once as long as no code changes: two methods of it share what it defines.
     digest : str
         Of the code.
+    later : dict of str to ModuleType
+        Modules of its folder that it imports only while it is at work, by the names under which it looks for them.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def import_file(path: Path, place: str) -> tuple[ModuleType, str]:
     # Under a name of its own, so that two files called my_method.py do not meet.
     module_name = f"zoobench_method_{digest.hexdigest()}"
     module = sys.modules.get(module_name) or _imported(path, place, module_name, helpers)
-    return module, digest.hexdigest()
+    return module, digest.hexdigest(), _LATER.get(module_name, {})
 
 
 def _helpers(path: Path, place: str) -> dict[str, Path]:
@@ -83,18 +88,33 @@ def _imported(path: Path, place: str, module_name: str, helpers: dict[str, Path]
     try:
         with _first_in_path(str(path.resolve().parent)):
             spec.loader.exec_module(module)
+            # What a method imports later on, when it is fitted and nobody looks in the folder any more.
+            later = [name for name in helpers if name not in sys.modules]
+            for name in later:
+                with suppress(Exception, SystemExit):  # one that it can do without, or whose lack it will meet
+                    importlib.import_module(name)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ValueError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
     # Workers get the code itself: they may run on machines that do not have the files.
     for imported in (module, *(sys.modules[name] for name in helpers if name in sys.modules)):
         cloudpickle.register_pickle_by_value(imported)
+    _LATER[module_name] = {name: sys.modules[name] for name in later if name in sys.modules}
     return module
 
 
 def packed(thing: Any) -> bytes:
     """Something with the code that it needs from users' files, for processes and machines that do not have them."""
     return cloudpickle.dumps(thing)
+
+
+def packed_modules(modules: dict[str, ModuleType]) -> dict[str, bytes]:
+    """Modules for processes that do not have their files; those that cannot be sent are left out."""
+    found = {}
+    for name, module in modules.items():
+        with suppress(Exception):
+            found[name] = packed(module)
+    return found
 
 
 @contextmanager

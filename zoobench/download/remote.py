@@ -31,11 +31,29 @@ class DownloadError(OSError):
 
 
 class OfflineError(DownloadError):
-    """No connection to the host came about: this machine is offline, or the host is."""
+    """No connection to the host came about: this machine is offline, or the host is.
+
+    The message names what was to be fetched, its addresses and where a copy would be looked for.
+
+    Examples
+    --------
+    >>> from zoobench import OfflineError
+    >>> issubclass(OfflineError, OSError)  # so that ``except OSError`` catches it
+    True
+    """
 
 
 class NoSpaceError(DownloadError):
-    """The disk has no room for it."""
+    """The disk has no room for what is to be fetched, which is known before the transfer where its size is.
+
+    The message names the disk and what to do.
+
+    Examples
+    --------
+    >>> from zoobench import NoSpaceError
+    >>> issubclass(NoSpaceError, OSError)  # so that ``except OSError`` catches it
+    True
+    """
 
 
 class RangesNotSupportedError(DownloadError):

@@ -176,7 +176,7 @@ def _opened(path: Path) -> Iterator[Archive | ZipDirectory]:
     elif not head or head[:1] == b"\x80" or head.lstrip()[:1] == b"<":
         raise not_a_zip(head)
     else:
-        raise ZooFormatError("is neither a zoo or raw experiment (folder, zip or tar) nor a preprocessed .pt file")
+        raise ZooFormatError("is neither a raw experiment or a zoo (folder, zip or tar) nor a preprocessed .pt file")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             copy = folder / path.relative_to(RECORDS)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-    revisions = tmp_path / "revisions.json"
+    revisions = tmp_path / "revisions.jsonl"
     shutil.copy(committed.REVISIONS, revisions)
     for name, value in {
         "RECORDS": folder,
@@ -35,6 +35,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setattr(committed, name, value)
     return folder
+
+
+def revisions() -> list[dict[str, object]]:
+    return [json.loads(line) for line in committed.REVISIONS.read_text(encoding="utf-8").splitlines()]
 
 
 def changed(store: Path, method: str, **values: object) -> Path:
@@ -89,7 +93,7 @@ def test_results_change_for_a_reason_alone(store: Path, monkeypatch: pytest.Monk
         f"{TASK}, dummy: n_models is 200, but 7 is committed"
     ]
     assert load_record(path).n_models == 200
-    last = json.loads(committed.REVISIONS.read_text(encoding="utf-8"))[-1]
+    last = revisions()[-1]
     assert (last["reason"], last["changed"]) == ("somebody miscounted", [f"{TASK}, dummy"])
     before = {record.task: record for record in iterate_records(store)}
     monkeypatch.setattr("sklearn.dummy.DummyRegressor.fit", lambda *given: 1 / 0)
@@ -100,6 +104,6 @@ def test_results_change_for_a_reason_alone(store: Path, monkeypatch: pytest.Monk
 
 def test_revisions_are_numbered() -> None:
     """Every change of the committed results has its number, its version and its reason."""
-    found = json.loads(committed.REVISIONS.read_text(encoding="utf-8"))
+    found = revisions()
     assert [revision["revision"] for revision in found] == list(range(1, len(found) + 1))
     assert all(revision["reason"] and revision["version"] for revision in found)

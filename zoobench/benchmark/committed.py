@@ -31,8 +31,8 @@ from zoobench.errors import ZooFormatError
 #: Methods that every check runs again on every task, and the task on which it runs all: half a minute.
 CHECKED_METHODS, CHECKED_TASK = ("dummy", "statistics_ridge"), "digits_cnn_s_seed/test_acc/cv-5x1"
 
-#: When and why committed results have changed by more than the tolerance.
-REVISIONS = RESULTS / "revisions.json"
+#: When and why committed results have changed by more than the tolerance: one JSON object a line.
+REVISIONS = RESULTS / "revisions.jsonl"
 
 #: Of regression tasks; a probe for names is trained.
 _CLOSED_FORMS = ("dummy", "_ridge")
@@ -129,17 +129,15 @@ def update_committed(*, reason: str | None = None, n_jobs: int | None = None) ->
 
 
 def _add_revision(reason: str, changed: list[str]) -> None:
-    known = json.loads(REVISIONS.read_text(encoding="utf-8"))
-    known.append(
-        {
-            "revision": len(known) + 1,
-            "version": version("zoobench"),
-            "reason": reason,
-            "changed": sorted({line.partition(": ")[0] for line in changed}),
-        }
-    )
+    known = REVISIONS.read_text(encoding="utf-8")
+    revision = {
+        "revision": len(known.splitlines()) + 1,
+        "version": version("zoobench"),
+        "reason": reason,
+        "changed": sorted({line.partition(": ")[0] for line in changed}),
+    }
     temporary = REVISIONS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(f"{known}{json.dumps(revision, ensure_ascii=False)}\n", encoding="utf-8")
     os.replace(temporary, REVISIONS)
 
 

@@ -40,7 +40,7 @@ benchmark: $(TEST)  ## Time what must be fast against its baselines, and print a
 
 # -E: a page that did not change may refer to one that did.
 docs: $(DOCS)  ## Build the site of the documentation, its examples and pictures included
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 	@echo "The site: $(CURDIR)/docs/_build/html/index.html"
 
 clean:  ## Remove the environment and everything that was built

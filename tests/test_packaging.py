@@ -132,7 +132,7 @@ def test_version_has_one_source() -> None:
 
 
 def test_constraints_pin_every_dependency() -> None:
-    """Whatever the core, test, docs and dev sets require is pinned: a table computed next year uses the same versions."""
+    """Whatever the core, test, docs and dev sets require is pinned: a table of next year uses the same versions."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {normalised(line.split("==")[0]) for line in lines if not line.startswith("#")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -87,6 +87,20 @@ def test_records_are_those_of_the_same_states_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_the_authors_own_parts_are_a_protocol_of_their_own(data_dir: Path, tmp_path: Path, here: Path) -> None:
+    """A zoo that keeps its published split can be judged by it, under another id; one that does not says so."""
+    zoo = load_zoo(data_dir / "dataset_digits_seed.pt")
+    save_zoo(zoo, tmp_path / "authors")
+    tasks = [f"{tmp_path / 'authors'}/test_acc/{protocol}" for protocol in ("paper", "paper-published")]
+    ours, theirs = run_benchmark(tasks, methods=["dummy"], out=tmp_path / "store")
+    assert theirs.task == "authors/test_acc/paper-published"
+    judged = zoo.properties[zoo.properties["split_published"] == "test"]
+    assert (theirs.n_models, theirs.n_states) == (judged["model"].nunique(), len(judged))
+    assert theirs.scores["mae"] != ours.scores["mae"]
+    lacking = run_benchmark(f"{here / 'my_zoo'}/test_acc/paper-published", methods=["dummy"], out=tmp_path / "store")
+    assert "my_zoo does not keep the parts that its authors dealt out" in str(lacking[0].error)
+
+
 def test_records_outlive_the_zoo(tmp_path: Path) -> None:
     """Without the zoo, its records are read and ranked; with another zoo of that name, they are computed anew."""
     shutil.copytree("my_zoo", tmp_path / "my_zoo")

@@ -36,7 +36,8 @@ def add_benchmark(command: Callable[[str, Callable[[argparse.Namespace], None], 
     sub.add_argument(
         "--protocol",
         default="cv",
-        help="cv (5 folds by model), cv-10x3 (10 folds, 3 times), paper, nfn or transfer-from-ZOO (default: cv)",
+        help="cv (5 folds by model), cv-10x3 (10 folds, 3 times), paper, paper-published, nfn or "
+        "transfer-from-ZOO (default: cv)",
     )
     sub.add_argument("--out", default="zoobench_results", help="folder for the records (default: zoobench_results)")
     sub.add_argument("--n-jobs", type=int, help="folds at the same time; -1: one a core (default: 1)")

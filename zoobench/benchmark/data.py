@@ -94,7 +94,10 @@ def states_of(place: Place, protocol: str, *, tell: bool = False) -> States:
             contents = read_zoo(place.stored)
     else:
         contents = read_zoo(place.stored)
-    table = with_split(contents.properties, "hash")
+    published = protocol == "paper-published"
+    if published and "split_published" not in contents.properties:
+        raise ValueError(f"{place.name} does not keep the parts that its authors dealt out; use the protocol paper")
+    table = with_split(contents.properties, "published" if published else "hash")
     peaks = np.asarray(contents.peaks)
     keep, unusable = usable_states(table, peaks, chosen["max_abs_weight"], drop_nan=True)
     said = what_to_say(unusable, True, contents) if tell else ""

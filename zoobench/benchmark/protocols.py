@@ -3,7 +3,9 @@
 ======================  ============================================================================================
 ``cv-5x1``              Cross-validation by model: 5 folds, 1 repetition; ``cv-10x3`` has 10 folds and 3 repetitions.
                         Methods choose penalties, or when to stop, on held-out models of their own training part.
-``paper``               The zoo's train, val and test parts (Model Zoos, section 4). Methods choose on val.
+``paper``               The zoo's train, val and test parts (Model Zoos, section 4). Methods choose on val. The parts
+                        follow from the models' names, and so are the same wherever the zoo came from.
+``paper-published``     The same with the parts that the zoo's authors dealt out, of zoos that keep them.
 ``nfn``                 The last state of each model: half of the models test, a fifth of the others is for choosing;
                         judged by Kendall's tau (NFN, arXiv:2302.14040, section 5).
 ``transfer-from-ZOO``   Fitted on ZOO's train part, chosen on its val part, and judged on the models of the task's zoo
@@ -27,6 +29,9 @@ import numpy as np
 import pandas as pd
 
 DEFAULT_PROTOCOL = "cv-5x1"
+
+#: By the zoo's parts: those that follow from the models' names, and those that its authors dealt out.
+PAPER = ("paper", "paper-published")
 
 #: States with a weight beyond this are left out (Model Zoos, section 4).
 MAX_ABS_WEIGHT = 5.0
@@ -78,10 +83,10 @@ def check_protocol(protocol: str) -> str:
 
         return f"transfer-from-{find_place(source).name}"
     size = _cross_validation(protocol)
-    if protocol not in ("paper", "nfn") and (size is None or size[0] < 2 or size[1] < 1):
+    if protocol not in (*PAPER, "nfn") and (size is None or size[0] < 2 or size[1] < 1):
         raise ValueError(
-            f"unknown protocol {protocol!r}; there are cv (or cv-FOLDSxREPETITIONS, such as cv-5x1), paper, nfn and "
-            "transfer-from-ZOO"
+            f"unknown protocol {protocol!r}; there are cv (or cv-FOLDSxREPETITIONS, such as cv-5x1), paper, "
+            "paper-published, nfn and transfer-from-ZOO"
         )
     # Seeds come from this name: one protocol has one, whatever zeros stand in front of its numbers.
     return f"cv-{size[0]}x{size[1]}" if size else protocol
@@ -157,7 +162,7 @@ def folds(protocol: str, zoo: str, properties: pd.DataFrame, target: pd.DataFram
         learned = half - half // 5
         parts = np.where(place < learned, 0, np.where(place < half, 1, 2))[codes]
         rows = [np.flatnonzero(parts == i) for i in range(3)]
-    elif protocol == "paper" or target is not None:
+    elif protocol in PAPER or target is not None:
         split = properties["split"].to_numpy()
         rows = [np.flatnonzero(split == part) for part in ("train", "val", "test")]
         if target is not None:

@@ -264,6 +264,8 @@ def describe_protocol(protocol: str) -> str:
         return f"Fitted on the train part of {zoo}, judged on all models of this zoo."
     if protocol == "paper":
         return "Fitted on the zoo's train part, chosen on its val part, judged on its test part."
+    if protocol == "paper-published":
+        return "Fitted, chosen and judged on the train, val and test parts that the zoo's authors dealt out."
     if protocol == "nfn":
         return "The last state of each model; half of the models judge."
     if protocol.startswith("cv-"):

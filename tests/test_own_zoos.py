@@ -86,7 +86,6 @@ def test_records_are_those_of_the_same_states_by_name(tmp_path: Path) -> None:
     assert stored.read_text().count(str(Path.cwd())) == 0
 
 
-@pytest.mark.usefixtures("here")
 def test_the_authors_own_parts_are_a_protocol_of_their_own(data_dir: Path, tmp_path: Path, here: Path) -> None:
     """A zoo that keeps its published split can be judged by it, under another id; one that does not says so."""
     zoo = load_zoo(data_dir / "dataset_digits_seed.pt")
@@ -101,6 +100,7 @@ def test_the_authors_own_parts_are_a_protocol_of_their_own(data_dir: Path, tmp_p
     assert "my_zoo does not keep the parts that its authors dealt out" in str(lacking[0].error)
 
 
+@pytest.mark.usefixtures("here")
 def test_records_outlive_the_zoo(tmp_path: Path) -> None:
     """Without the zoo, its records are read and ranked; with another zoo of that name, they are computed anew."""
     shutil.copytree("my_zoo", tmp_path / "my_zoo")

@@ -202,12 +202,13 @@ def test_predictions_are_those_of_the_network_that_was_trained() -> None:
     errors = (model.predict(X[100:]) - Y[100:]) / Y[:100].std(axis=0)
     assert np.mean(errors**2) == pytest.approx(min(model.history_["validation_loss"]), rel=1e-4)
     classes = np.where(Y[:, 0] > 0, "tanh", "relu")
-    classifier = PropertyClassifier(**SMALL).fit(X[:100], classes[:100], X_val=X[100:], y_val=classes[100:])
+    classifier = PropertyClassifier(**SMALL | {"lr": 0.05})
+    classifier.fit(X[:100], classes[:100], X_val=X[100:], y_val=classes[100:])
     probabilities = classifier.predict_proba(X[100:])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     right = probabilities[np.arange(60), np.searchsorted(classifier.classes_, classes[100:])]
     assert -np.log(right).mean() == pytest.approx(min(classifier.history_["validation_loss"]), rel=1e-4)
-    assert classifier.score(X[100:], classes[100:]) > 0.85
+    assert classifier.score(X[100:], classes[100:]) > 0.9
 
 
 def test_diverged_models_do_not_spoil_the_features() -> None:
